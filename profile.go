@@ -1,0 +1,397 @@
+package freshet
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+)
+
+// Bounds of a profile.
+const (
+	MaxPositions = 4   // sources whose last offset is remembered
+	MaxRecent    = 64  // event-id hashes of events that did not extend the window
+	MaxOwned     = 128 // purchases remembered exactly
+	MaxDismissed = 128 // dismissals remembered exactly
+)
+
+// VectorKind says which vector an entry was folded with, so that a refold uses the same one.
+type VectorKind uint8
+
+// The kinds. An item moves from Unknown to Tower when the catalogue learns of it; entries folded before keep their kind.
+const (
+	Trained VectorKind = iota // a row of the bundle
+	Tower                     // the bundle's item tower over the catalogue's text
+	Unknown                   // the bundle's unknown row
+)
+
+// Entry is one behaviour in a profile's window.
+type Entry struct {
+	ItemID   string
+	Type     string
+	Time     int64 // event time, Unix milliseconds
+	Position Position
+	Index    uint8  // place within a multi-item event, after cutting to the last max_history
+	Event    uint64 // HashID of the event id
+	Vector   VectorKind
+}
+
+// compare orders entries: (timestamp, topic, incarnation, partition, offset, place in the event).
+func (a *Entry) compare(b *Entry) int {
+	switch {
+	case a.Time != b.Time:
+		return cmp(a.Time, b.Time)
+	case a.Position.Topic != b.Position.Topic:
+		return cmp(a.Position.Topic, b.Position.Topic)
+	case a.Position.Incarnation != b.Position.Incarnation:
+		return cmp(a.Position.Incarnation, b.Position.Incarnation)
+	case a.Position.Partition != b.Position.Partition:
+		return cmp(a.Position.Partition, b.Position.Partition)
+	case a.Position.Offset != b.Position.Offset:
+		return cmp(a.Position.Offset, b.Position.Offset)
+	}
+	return cmp(a.Index, b.Index)
+}
+
+func cmp[T int64 | int32 | uint8 | string](a, b T) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// Dated is an item and when something happened to it, Unix milliseconds.
+type Dated struct {
+	ItemID string
+	Time   int64
+}
+
+// Profile is what freshet knows of one user in one lane. Its invariant: State = fold(Checkpoint, Window), bit for bit with the
+// serving kernel on a CPU; between Apply and Folded the steps that Plan names are still owed.
+type Profile struct {
+	UserID         string
+	Rev            uint64     // events ever applied
+	Fingerprint    uint64     // first 8 bytes of the bundle's fingerprint; states of another bundle mean nothing
+	Positions      []Position // last offset applied per source, most recently used last
+	Window         []Entry    // the last max_history behaviours in event order
+	Recent         []uint64   // event-id hashes of the last events that did not extend the window
+	State          []float32  // encoder state now
+	Checkpoint     []float32  // encoder state before the window's first entry; nil unless Late is Reorder
+	CheckpointTime int64      // event time of the last entry folded into the checkpoint; 0 = none
+	Mixed          bool       // was stepped on more than one kind of device: equal within 1e-4, not bit for bit
+	Half           bool       // states are float16 values, quantised after every step
+	ErasedAt       int64      // time of the last erasure, Unix milliseconds; 0 = never
+	Owned          []Dated    // exact purchases, latest last
+	Dismissed      []Dated    // rejected items, latest last
+
+	leaving []Entry // left the window since the last fold, not yet in the checkpoint
+	covered int     // how many of leaving+Window the state has taken in
+	refold  bool    // the state must be folded anew from the checkpoint
+}
+
+// LatePolicy says what happens to an event that is older than the latest one of its user.
+type LatePolicy uint8
+
+// The policies. Only Reorder keeps a checkpoint (it doubles the bytes of state).
+const (
+	Reorder    LatePolicy = iota // put where it belongs; the state is refolded exactly
+	AppendLate                   // taken as if it happened now
+	DropLate                     // counted, not applied
+)
+
+// ParseLatePolicy reads reorder, append or drop.
+func ParseLatePolicy(s string) (LatePolicy, error) {
+	switch s {
+	case "reorder":
+		return Reorder, nil
+	case "append":
+		return AppendLate, nil
+	case "drop":
+		return DropLate, nil
+	}
+	return 0, fmt.Errorf("unknown late policy %q: use reorder, append or drop", s)
+}
+
+// Rules are what Apply needs to know beside the event.
+type Rules struct {
+	Types      *EventTypes
+	MaxHistory int // entries of the window
+	Late       LatePolicy
+	// KindOf says which vector the model has for an item at this moment; nil = every item is Trained.
+	KindOf func(itemID string) VectorKind
+}
+
+// Outcome says what Apply did. Only Applied changes the profile.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Applied   Outcome = iota + 1
+	Covered           // its offset was applied before: a redelivery
+	Duplicate         // another record with an event id that the profile remembers
+	TooLate           // older than a full window's first entry, or late where the policy drops
+	Observed          // touches no profile
+	Forgotten         // not later than the user's erasure
+)
+
+var outcomeNames = [...]string{Applied: "applied", Covered: "covered", Duplicate: "duplicate", TooLate: "too_late", Observed: "observed", Forgotten: "forgotten"}
+
+func (o Outcome) String() string { return outcomeNames[o] }
+
+// Covers tells whether the profile has applied that position already. A source it has no pair for covers nothing.
+func (p *Profile) Covers(at Position) bool {
+	for i := range p.Positions {
+		if p.Positions[i].Source == at.Source {
+			return at.Offset <= p.Positions[i].Offset
+		}
+	}
+	return false
+}
+
+// Apply takes one event in. It never fails: the event was validated, and every other case has an outcome.
+func (p *Profile) Apply(e *Event, r *Rules) Outcome {
+	t, _ := r.Types.Lookup(e.Type)
+	effect := t.EffectOf(e)
+	switch {
+	case effect == Observe || effect == Login:
+		return Observed
+	case p.Covers(e.Position):
+		return Covered
+	case effect == Erase:
+		p.erase(e)
+		return Applied
+	case p.ErasedAt > 0 && e.Time <= p.ErasedAt:
+		return Forgotten
+	}
+	hash := HashID(e.ID)
+	if p.remembers(hash) {
+		return Duplicate
+	}
+	switch effect {
+	case Extend:
+		if p.tooLate(e, r) {
+			return TooLate
+		}
+		p.extend(e, t, hash, r)
+	case Reject:
+		p.Dismissed = keepDated(p.Dismissed, e.Items, e.Time, MaxDismissed)
+		p.remember(hash)
+	case Retract:
+		p.retract(e, t, r)
+		p.remember(hash)
+	}
+	p.advance(e.Position)
+	return Applied
+}
+
+func (p *Profile) advance(at Position) {
+	p.Rev++
+	for i := range p.Positions {
+		if p.Positions[i].Source == at.Source {
+			p.Positions = append(slices.Delete(p.Positions, i, i+1), at)
+			return
+		}
+	}
+	if len(p.Positions) == MaxPositions {
+		p.Positions = slices.Delete(p.Positions, 0, 1)
+	}
+	p.Positions = append(p.Positions, at)
+}
+
+func (p *Profile) remembers(hash uint64) bool {
+	for i := range p.Window {
+		if p.Window[i].Event == hash {
+			return true
+		}
+	}
+	return slices.Contains(p.Recent, hash)
+}
+
+func (p *Profile) remember(hash uint64) {
+	if len(p.Recent) == MaxRecent {
+		p.Recent = slices.Delete(p.Recent, 0, 1)
+	}
+	p.Recent = append(p.Recent, hash)
+}
+
+// tooLate applies the two limits of lateness. Equal timestamps are never late.
+func (p *Profile) tooLate(e *Event, r *Rules) bool {
+	n := len(p.Window)
+	if n == 0 {
+		return false
+	}
+	if r.Late == DropLate && e.Time < p.Window[n-1].Time {
+		return true
+	}
+	return r.Late == Reorder && n >= r.MaxHistory && e.Time < p.Window[0].Time
+}
+
+// extend puts the event's items into the window as steps in listed order, then lets the oldest entries leave.
+func (p *Profile) extend(e *Event, t EventType, hash uint64, r *Rules) {
+	items := e.Items
+	if len(items) > r.MaxHistory {
+		items = items[len(items)-r.MaxHistory:]
+	}
+	for i := range items {
+		n := Entry{ItemID: items[i].ItemID, Type: e.Type, Time: e.Time, Position: e.Position, Index: uint8(i), Event: hash}
+		if r.KindOf != nil {
+			n.Vector = r.KindOf(n.ItemID)
+		}
+		p.insert(n, r.Late)
+	}
+	if t.Task == "purchase" {
+		p.Owned = keepDated(p.Owned, items, e.Time, MaxOwned)
+	}
+	if over := len(p.Window) - r.MaxHistory; over > 0 {
+		p.leaving = append(p.leaving, p.Window[:over]...)
+		p.Window = slices.Delete(p.Window, 0, over)
+	}
+}
+
+// insert puts one entry where event order wants it. Most events are the latest, so the search runs from the end.
+func (p *Profile) insert(n Entry, late LatePolicy) {
+	at := len(p.Window)
+	if late == Reorder {
+		for at > 0 && n.compare(&p.Window[at-1]) < 0 {
+			at--
+		}
+	}
+	p.Window = slices.Insert(p.Window, at, n)
+	p.touch(at)
+}
+
+// touch notes that the window changed from entry at on: a state that has taken it in must be folded anew.
+func (p *Profile) touch(at int) {
+	if at += len(p.leaving); at < p.covered {
+		p.refold, p.covered = true, 0
+	}
+}
+
+// retract removes what the event names: the entries of target_event_id, else the latest entry of the type that a retraction
+// looks for, else the latest entry, of each item.
+func (p *Profile) retract(e *Event, t EventType, r *Rules) {
+	if e.TargetEventID != "" {
+		target := HashID(e.TargetEventID)
+		for i := len(p.Window) - 1; i >= 0; i-- {
+			if p.Window[i].Event == target && (len(e.Items) == 0 || hasItem(e.Items, p.Window[i].ItemID)) {
+				p.remove(i, r)
+			}
+		}
+		return
+	}
+	for i := range e.Items {
+		if at := p.latest(e.Items[i].ItemID, t.Retracts); at >= 0 {
+			p.remove(at, r)
+		}
+	}
+}
+
+func (p *Profile) latest(item, preferred string) int {
+	found := -1
+	for i := len(p.Window) - 1; i >= 0; i-- {
+		if p.Window[i].ItemID != item {
+			continue
+		}
+		if p.Window[i].Type == preferred {
+			return i
+		}
+		if found < 0 {
+			found = i
+		}
+	}
+	return found
+}
+
+func (p *Profile) remove(at int, r *Rules) {
+	gone := p.Window[at]
+	if t, _ := r.Types.Lookup(gone.Type); t.Task == "purchase" {
+		p.Owned = slices.DeleteFunc(p.Owned, func(d Dated) bool { return d.ItemID == gone.ItemID && d.Time == gone.Time })
+	}
+	p.touch(at)
+	p.Window = slices.Delete(p.Window, at, at+1)
+}
+
+func hasItem(items []EventItem, id string) bool {
+	return slices.ContainsFunc(items, func(i EventItem) bool { return i.ItemID == id })
+}
+
+// keepDated moves each item to the end of a bounded list with its latest time; an older event never takes a later time back.
+func keepDated(list []Dated, items []EventItem, at int64, max int) []Dated {
+	for i := range items {
+		d := Dated{ItemID: items[i].ItemID, Time: at}
+		if old := slices.IndexFunc(list, func(x Dated) bool { return x.ItemID == d.ItemID }); old >= 0 {
+			d.Time = max64(d.Time, list[old].Time)
+			list = slices.Delete(list, old, old+1)
+		}
+		list = append(list, d)
+	}
+	sort.SliceStable(list, func(a, b int) bool { return list[a].Time < list[b].Time })
+	if over := len(list) - max; over > 0 {
+		list = slices.Delete(list, 0, over)
+	}
+	return list
+}
+
+func max64(a, b int64) int64 {
+	if a > b {
+		return a
+	}
+	return b
+}
+
+// erase leaves a tombstone: positions, rev and the time, no data.
+func (p *Profile) erase(e *Event) {
+	at := max64(p.ErasedAt, e.Time)
+	*p = Profile{UserID: p.UserID, Rev: p.Rev, Positions: p.Positions, ErasedAt: at}
+	p.advance(e.Position)
+}
+
+// Tombstone tells whether the profile holds nothing but the fact of an erasure.
+func (p *Profile) Tombstone() bool { return p.ErasedAt > 0 && len(p.Window) == 0 && p.State == nil }
+
+// Plan is the model's work that a profile owes: fold Checkpoint over Leaving, and fold the state over Steps, starting from the
+// checkpoint as it was before when FromCheckpoint is set.
+type Plan struct {
+	Leaving        []Entry
+	LeavingGaps    []float32 // seconds since the entry before
+	Steps          []Entry
+	Gaps           []float32
+	FromCheckpoint bool
+}
+
+// Plan says which steps bring the profile up to date. Gaps are event-time differences in seconds, never negative.
+func (p *Profile) Plan() Plan {
+	all := p.Window
+	if len(p.leaving) > 0 {
+		all = append(append(make([]Entry, 0, len(p.leaving)+len(p.Window)), p.leaving...), p.Window...)
+	}
+	gaps := make([]float32, len(all))
+	before := p.CheckpointTime
+	for i := range all {
+		if before != 0 && all[i].Time > before {
+			gaps[i] = float32(all[i].Time-before) / 1000
+		}
+		before = all[i].Time
+	}
+	n := len(p.leaving)
+	return Plan{Leaving: all[:n], LeavingGaps: gaps[:n], Steps: all[p.covered:], Gaps: gaps[p.covered:], FromCheckpoint: p.refold}
+}
+
+// Folded notes that the plan was carried out: State and Checkpoint now hold what Plan asked for.
+func (p *Profile) Folded() {
+	if n := len(p.leaving); n > 0 {
+		p.CheckpointTime = p.leaving[n-1].Time
+	}
+	p.leaving, p.refold, p.covered = nil, false, len(p.Window)
+}
+
+// Forget drops what another bundle computed: the window is refolded from nothing and what lies before it is forgotten.
+func (p *Profile) Forget() {
+	p.State, p.Checkpoint, p.CheckpointTime = nil, nil, 0
+	p.leaving, p.covered, p.refold = nil, 0, true
+}
+
+// Repair asks for the state to be folded anew from the checkpoint, whatever it holds now.
+func (p *Profile) Repair() { p.covered, p.refold = 0, true }

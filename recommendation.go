@@ -1,0 +1,178 @@
+package freshet
+
+import (
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
+
+// Recommendation is one list for one user and surface: the record that Redis and the output topic carry, version 1.
+type Recommendation struct {
+	V          int                `json:"v"`
+	CV         uint64             `json:"cv"`  // lane table's version at which this lane became the user's owner
+	Rev        uint64             `json:"rev"` // profile revision the list was computed from; (cv, rev) orders records of a user
+	RecID      string             `json:"rec_id"`
+	UserID     string             `json:"user_id"`
+	Surface    string             `json:"surface"`
+	Lane       string             `json:"lane"`
+	Model      string             `json:"model"`
+	Items      []RecommendedItem  `json:"items"`
+	Event      RecommendationFrom `json:"event"`
+	ComputedAt string             `json:"computed_at"` // RFC 3339
+}
+
+// RecommendedItem is one place of a list.
+type RecommendedItem struct {
+	ItemID  string   `json:"item_id"`
+	Score   float64  `json:"score"`
+	Reasons []Reason `json:"reasons"`
+}
+
+// Reason says how much of an item's score came from one source. The shares of an item sum to 1.
+type Reason struct {
+	Source  string  `json:"source"`
+	Share   float64 `json:"share"`
+	Because string  `json:"because,omitempty"` // the item of the user's history that led to it
+}
+
+// RecommendationFrom is the event that a list was computed after.
+type RecommendationFrom struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	EventID   string `json:"event_id"`
+	Timestamp string `json:"timestamp"`
+}
+
+// HomeSurface is the surface whose keys carry no surface name.
+const HomeSurface = "home"
+
+// RecID gives the deterministic id of a list: topic-partition-offset[-surface][-lane if not live][-cvN when re-published by a
+// promotion; 0 = not].
+func RecID(at Position, surface, lane string, promotedAt uint64) string {
+	b := make([]byte, 0, 64)
+	b = append(b, at.Topic...)
+	b = append(b, '-')
+	b = strconv.AppendInt(b, int64(at.Partition), 10)
+	b = append(b, '-')
+	b = strconv.AppendInt(b, at.Offset, 10)
+	if surface != HomeSurface {
+		b = append(append(b, '-'), surface...)
+	}
+	if lane != "live" {
+		b = append(append(b, '-'), lane...)
+	}
+	if promotedAt > 0 {
+		b = strconv.AppendUint(append(b, "-cv"...), promotedAt, 10)
+	}
+	return string(b)
+}
+
+// AppendJSON appends the record's bytes without reflection. It starts with {"v":1,"cv":C,"rev":R, in that order: the save
+// script reads these by prefix. Scores carry 5 significant digits, shares 3 decimals.
+func (r *Recommendation) AppendJSON(b []byte) []byte {
+	b = append(b, `{"v":1,"cv":`...)
+	b = strconv.AppendUint(b, r.CV, 10)
+	b = append(b, `,"rev":`...)
+	b = strconv.AppendUint(b, r.Rev, 10)
+	b = appendField(b, `,"rec_id":`, r.RecID)
+	b = appendField(b, `,"user_id":`, r.UserID)
+	b = appendField(b, `,"surface":`, r.Surface)
+	b = appendField(b, `,"lane":`, r.Lane)
+	b = appendField(b, `,"model":`, r.Model)
+	b = append(b, `,"items":[`...)
+	for i := range r.Items {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = r.Items[i].appendJSON(b)
+	}
+	b = append(b, `],"event":{`...)
+	b = appendField(b, `"topic":`, r.Event.Topic)
+	b = append(b, `,"partition":`...)
+	b = strconv.AppendInt(b, int64(r.Event.Partition), 10)
+	b = append(b, `,"offset":`...)
+	b = strconv.AppendInt(b, r.Event.Offset, 10)
+	b = appendField(b, `,"event_id":`, r.Event.EventID)
+	b = appendField(b, `,"timestamp":`, r.Event.Timestamp)
+	b = append(b, '}')
+	b = appendField(b, `,"computed_at":`, r.ComputedAt)
+	return append(b, '}')
+}
+
+func (i *RecommendedItem) appendJSON(b []byte) []byte {
+	b = appendField(b, `{"item_id":`, i.ItemID)
+	b = append(b, `,"score":`...)
+	b = appendNumber(b, i.Score, 5)
+	b = append(b, `,"reasons":[`...)
+	for n, r := range i.Reasons {
+		if n > 0 {
+			b = append(b, ',')
+		}
+		b = appendField(b, `{"source":`, r.Source)
+		b = append(b, `,"share":`...)
+		b = strconv.AppendFloat(b, math.Round(r.Share*1000)/1000, 'g', -1, 64)
+		if r.Because != "" {
+			b = appendField(b, `,"because":`, r.Because)
+		}
+		b = append(b, '}')
+	}
+	return append(b, "]}"...)
+}
+
+// appendNumber writes a finite number with that many significant digits; JSON has no others.
+func appendNumber(b []byte, v float64, digits int) []byte {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return append(b, '0')
+	}
+	return strconv.AppendFloat(b, v, 'g', digits, 64)
+}
+
+func appendField(b []byte, name, value string) []byte {
+	return AppendJSONString(append(b, name...), value)
+}
+
+// AppendJSONString appends a JSON string literal. Bytes that are not UTF-8 become U+FFFD.
+func AppendJSONString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r != utf8.RuneError || n > 1 {
+				i += n
+				continue
+			}
+			b = append(append(b, s[start:i]...), "\ufffd"...)
+			i++
+			start = i
+			continue
+		}
+		b = append(b, s[start:i]...)
+		if c == '"' || c == '\\' {
+			b = append(b, '\\', c)
+		} else {
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+		i++
+		start = i
+	}
+	return append(append(b, s[start:]...), '"')
+}
+
+// Publication is a list on its way out: the record's exact bytes, as Redis holds them.
+type Publication struct {
+	UserID  string
+	Surface string
+	Record  []byte   // nil publishes a null: the list is gone
+	From    Position // the event it was computed after
+	// Stored marks a record that an earlier attempt saved and that is published again on redelivery; the stream decides whether
+	// that is still needed.
+	Stored bool
+}
