@@ -111,9 +111,9 @@ func (e *Event) validTime(minTime time.Time) error {
 	case e.Time < 0:
 		return invalid("timestamp", "negative (%d ms)", e.Time)
 	case e.Time < minTime.UnixMilli():
-		return invalid("timestamp", "%s is before ingest.min_time %s", rfc3339(e.Time), minTime.UTC().Format(time.RFC3339))
+		return invalid("timestamp", "%s is before ingest.min_time %s", FormatTime(e.Time), minTime.UTC().Format(time.RFC3339))
 	case e.RecordTime > 0 && e.Time > e.RecordTime+MaxFuture.Milliseconds():
-		return invalid("timestamp", "%s is more than 24 h after the record's own timestamp %s", rfc3339(e.Time), rfc3339(e.RecordTime))
+		return invalid("timestamp", "%s is more than 24 h after the record's own timestamp %s", FormatTime(e.Time), FormatTime(e.RecordTime))
 	}
 	return nil
 }
@@ -163,7 +163,8 @@ func truncate(s string, n int) string {
 	return s[:n] + "..."
 }
 
-func rfc3339(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
+// FormatTime writes Unix milliseconds as RFC 3339 in UTC, as records and errors show them.
+func FormatTime(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // HashID maps an event id to the 64 bits under which a profile remembers it (FNV-1a).
 func HashID(id string) uint64 {

@@ -393,5 +393,8 @@ func (p *Profile) Forget() {
 	p.leaving, p.covered, p.refold = nil, 0, true
 }
 
+// Owes tells whether steps are owed that Plan names.
+func (p *Profile) Owes() bool { return p.refold || len(p.leaving) > 0 || p.covered != len(p.Window) }
+
 // Repair asks for the state to be folded anew from the checkpoint, whatever it holds now.
 func (p *Profile) Repair() { p.covered, p.refold = 0, true }

@@ -1,0 +1,334 @@
+package recommend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"freshet"
+)
+
+// Store keeps profiles and lists. Implementations answer with freshet.ErrUnavailable (wrapped) while they cannot.
+type Store interface {
+	// Load reads the profiles of users, nil where there is none.
+	Load(ctx context.Context, users []string) ([][]byte, error)
+	// Save stores each update if nothing has changed since its base. There is one result per update; the error explains the
+	// first Retry among them.
+	Save(ctx context.Context, updates []freshet.Update) ([]freshet.SaveResult, error)
+	// Records reads stored lists, nil where there is none.
+	Records(ctx context.Context, keys []freshet.RecordKey) ([][]byte, error)
+}
+
+// Model is the sequence model: one step per event.
+type Model interface {
+	ID() string
+	Fingerprint() uint64
+	Dim() int
+	StateSize() int
+	Tasks() []string
+	TypeIndex(name string) int64
+	Advance(ctx context.Context, steps *freshet.Steps) error
+}
+
+// Vectors gives the vector an item is folded with and the kind of it. The slice is read only.
+type Vectors interface {
+	Vector(itemID string) ([]float32, freshet.VectorKind)
+}
+
+// Source proposes candidates; see the package candidate.
+type Source interface {
+	Name() string
+	// Propose gives up to n candidates per subject, best first. Items for which skip says true must not be among them.
+	Propose(ctx context.Context, subjects []freshet.Subject, n int) ([][]freshet.Candidate, error)
+	// Score writes the source's score of each item for the subject, also of items it did not propose.
+	Score(ctx context.Context, subject *freshet.Subject, items []string, out []float32) error
+}
+
+// Explainer is a Source that can name the item of the user's history behind a candidate.
+type Explainer interface {
+	Because(subject *freshet.Subject, itemID string) string
+}
+
+// Learner is a Source that learns from the stream. Learn is called once per saved batch, only for events that were applied.
+type Learner interface {
+	Learn(lessons []freshet.Lesson)
+}
+
+// Observer hears what the engine did; telemetry implements it.
+type Observer interface {
+	// Event counts one event by its type and what became of it.
+	Event(eventType string, outcome freshet.Outcome)
+	// Stage reports how long a stage of a batch took: load, apply, fold, rank, save.
+	Stage(stage string, took time.Duration)
+	// Refold counts a state folded anew: late, bundle, corrupt, query.
+	Refold(reason string)
+	// Fenced counts saves the store refused: newer, lost, retry.
+	Fenced(reason string)
+	// Visible reports that a list became visible; since is the log record's timestamp.
+	Visible(since time.Time)
+	// Shares reports the mean share of each source over one list.
+	Shares(source string, share float64)
+}
+
+// Config of an Engine.
+type Config struct {
+	Lane       string // name of the lane; default "live"
+	CV         uint64 // lane table's version at which the lane became its users' owner
+	Types      *freshet.EventTypes
+	MaxHistory int                // entries of the window; default 50
+	Late       freshet.LatePolicy // default reorder
+	Half       bool               // keep states as float16
+	Surfaces   []Surface          // at least one
+	HotFor     time.Duration      // how long a local copy of a profile may be trusted; 0 = none are kept
+	HotUsers   int                // local copies per partition; default 20,000
+	// Excluded removes an item from a user's lists beyond the surfaces' own rules (evaluation hands in the full seen set).
+	Excluded func(userID, itemID string) bool
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+}
+
+// Validate says what is wrong with a configuration and fills defaults in.
+func (c *Config) Validate() error {
+	if c.Lane == "" {
+		c.Lane = freshet.LiveLane
+	}
+	if c.MaxHistory == 0 {
+		c.MaxHistory = 50
+	}
+	if c.HotUsers == 0 {
+		c.HotUsers = 20_000
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	switch {
+	case c.Types == nil:
+		return errors.New("recommend: Types is missing")
+	case c.MaxHistory < 1 || c.MaxHistory > 200:
+		return fmt.Errorf("recommend: MaxHistory is %d, must be 1 to 200", c.MaxHistory)
+	case c.HotUsers < 0:
+		return fmt.Errorf("recommend: HotUsers is %d, must not be negative", c.HotUsers)
+	case len(c.Surfaces) == 0:
+		return errors.New("recommend: at least one surface is needed")
+	}
+	seen := map[string]bool{}
+	for i := range c.Surfaces {
+		if err := c.Surfaces[i].validate(); err != nil {
+			return err
+		}
+		if seen[c.Surfaces[i].Name] {
+			return fmt.Errorf("surfaces: %q is there twice", c.Surfaces[i].Name)
+		}
+		seen[c.Surfaces[i].Name] = true
+	}
+	return nil
+}
+
+// Engine folds events into profiles and profiles into lists. It is safe for concurrent use by different partitions; one
+// partition's batches must come one after another.
+type Engine struct {
+	cfg     Config
+	store   Store
+	model   Model
+	vectors Vectors
+	sources []Source
+	obs     Observer
+	log     *zap.Logger
+	rules   freshet.Rules
+
+	mu  sync.Mutex
+	hot map[freshet.Source]*hotProfiles
+}
+
+// New builds an engine over its parts. Every source named by a surface must be among sources.
+func New(cfg Config, store Store, model Model, vectors Vectors, sources []Source, obs Observer, log *zap.Logger) (*Engine, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	for i := range cfg.Surfaces {
+		if err := cfg.Surfaces[i].resolve(sources); err != nil {
+			return nil, err
+		}
+	}
+	e := &Engine{cfg: cfg, store: store, model: model, vectors: vectors, sources: sources, obs: obs,
+		log: log.Named("recommend"), hot: make(map[freshet.Source]*hotProfiles)}
+	e.rules = freshet.Rules{Types: cfg.Types, MaxHistory: cfg.MaxHistory, Late: cfg.Late,
+		KindOf: func(id string) freshet.VectorKind { _, kind := vectors.Vector(id); return kind }}
+	return e, nil
+}
+
+// maxReloads bounds how often one batch chases a profile that others keep changing; after that the batch is retried whole.
+const maxReloads = 8
+
+// Handle folds the events of one partition, in order, and returns the lists to publish. On an error nothing is published; what
+// was saved before it is recognised as applied when the same events come again.
+func (e *Engine) Handle(ctx context.Context, events []freshet.Event) ([]freshet.Publication, error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	hot := e.hotOf(events[0].Position.Source)
+	pending := groupByUser(events)
+	var out []freshet.Publication
+	for try := 0; len(pending) > 0; try++ {
+		if try == maxReloads {
+			return nil, fmt.Errorf("save %d profiles that others keep changing: %w", len(pending), freshet.ErrUnavailable)
+		}
+		if err := e.load(ctx, hot, pending); err != nil {
+			return nil, err
+		}
+		e.apply(pending)
+		if err := e.fold(ctx, pending); err != nil {
+			return nil, err
+		}
+		if err := e.rank(ctx, pending); err != nil {
+			return nil, err
+		}
+		lists, newer, err := e.save(ctx, hot, pending)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, lists...)
+		pending = newer
+	}
+	return out, nil
+}
+
+// Release drops the local copies of a partition that is not ours any more, or that must be read again.
+func (e *Engine) Release(source freshet.Source) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.hot, source)
+}
+
+func (e *Engine) hotOf(source freshet.Source) *hotProfiles {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h := e.hot[source]
+	if h == nil {
+		h = newHotProfiles(e.cfg.HotUsers, e.cfg.HotFor, e.cfg.Now)
+		e.hot[source] = h
+	}
+	return h
+}
+
+// task is one user's part of a batch on its way through the stages.
+type task struct {
+	user    string
+	events  []*freshet.Event
+	profile *freshet.Profile
+	base    freshet.Version
+
+	outcomes []freshet.Outcome
+	lessons  []freshet.Lesson
+	last     *freshet.Event // the last event that was applied; nil = nothing changed
+	queries  [][]float32    // per task of the model; nil = no window
+	records  []freshet.Record
+	encoded  []byte
+	refolds  []string
+}
+
+func (t *task) subject() freshet.Subject {
+	return freshet.Subject{Profile: t.profile, Queries: t.queries, Now: t.last.Time}
+}
+
+// groupByUser gives one task per user, in order of first appearance, with his events in order.
+func groupByUser(events []freshet.Event) []*task {
+	byUser := make(map[string]*task, len(events))
+	tasks := make([]*task, 0, len(events))
+	for i := range events {
+		ev := &events[i]
+		t := byUser[ev.UserID]
+		if t == nil {
+			t = &task{user: ev.UserID}
+			byUser[ev.UserID] = t
+			tasks = append(tasks, t)
+		}
+		t.events = append(t.events, ev)
+	}
+	return tasks
+}
+
+// load fills in each task's profile: the hot copy, what the store has, or a new one.
+func (e *Engine) load(ctx context.Context, hot *hotProfiles, tasks []*task) error {
+	defer e.stage("load")()
+	missing := make([]*task, 0, len(tasks))
+	users := make([]string, 0, len(tasks))
+	for _, t := range tasks {
+		t.refolds = nil
+		if t.profile, t.base = hot.take(t.user); t.profile == nil {
+			missing, users = append(missing, t), append(users, t.user)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	stored, err := e.store.Load(ctx, users)
+	if err != nil {
+		return fmt.Errorf("load %d profiles: %w", len(users), err)
+	}
+	for i, t := range missing {
+		t.profile, t.base = e.open(t.user, stored[i]), freshet.VersionOf(stored[i])
+		if t.profile.Fingerprint != e.model.Fingerprint() {
+			if t.profile.State != nil {
+				t.refolds = append(t.refolds, "bundle")
+			}
+			t.profile.Forget()
+			t.profile.Fingerprint = e.model.Fingerprint()
+		}
+	}
+	return nil
+}
+
+// open decodes stored bytes. Bytes that are no profile are never served: the user starts anew under the stored version, and the
+// fact is counted and logged.
+func (e *Engine) open(user string, stored []byte) *freshet.Profile {
+	if stored == nil {
+		return e.newProfile(user)
+	}
+	p, err := freshet.DecodeProfile(user, stored)
+	if err != nil {
+		e.obs.Refold("corrupt")
+		e.log.Error("a stored profile is damaged: the user starts anew", zap.Error(err), zap.String("version", fmt.Sprintf("%x", string(freshet.VersionOf(stored)))))
+		p = e.newProfile(user)
+		p.Rev = freshet.VersionOf(stored).Rev()
+	}
+	if p.Half != e.cfg.Half {
+		p.Half = e.cfg.Half
+		p.Forget()
+	}
+	return p
+}
+
+func (e *Engine) newProfile(user string) *freshet.Profile {
+	return &freshet.Profile{UserID: user, Fingerprint: e.model.Fingerprint(), Half: e.cfg.Half}
+}
+
+// apply runs each user's events over his profile.
+func (e *Engine) apply(tasks []*task) {
+	defer e.stage("apply")()
+	for _, t := range tasks {
+		t.outcomes, t.lessons, t.last = t.outcomes[:0], nil, nil
+		for _, ev := range t.events {
+			before := t.profile.Window
+			typ, _ := e.cfg.Types.Lookup(ev.Type)
+			if len(e.sources) > 0 && typ.Effect == freshet.Extend {
+				before = append([]freshet.Entry(nil), before...)
+			}
+			outcome := t.profile.Apply(ev, &e.rules)
+			t.outcomes = append(t.outcomes, outcome)
+			if outcome == freshet.Applied {
+				t.last = ev
+				t.lessons = append(t.lessons, freshet.Lesson{Event: ev, Type: typ, Before: before})
+			}
+		}
+	}
+}
+
+func (e *Engine) stage(name string) func() {
+	start := time.Now()
+	return func() { e.obs.Stage(name, time.Since(start)) }
+}

@@ -1,0 +1,124 @@
+package recommend
+
+import (
+	"context"
+	"fmt"
+
+	"freshet"
+)
+
+// chain is a run of steps of one state: a user's state over what is new, or his checkpoint over what left the window.
+type chain struct {
+	state []float32 // moved in place
+	steps []freshet.Entry
+	gaps  []float32
+	half  bool
+	ask   *task // whose queries the last step gives; nil for a checkpoint
+}
+
+// fold carries out every plan in rounds: round i holds the i-th step of every chain, so one run of the model serves the whole
+// batch. Afterwards State = fold(Checkpoint, Window) holds for every task that changed.
+func (e *Engine) fold(ctx context.Context, tasks []*task) error {
+	defer e.stage("fold")()
+	chains := make([]chain, 0, 2*len(tasks))
+	for _, t := range tasks {
+		if t.last != nil && !t.profile.Tombstone() {
+			chains = e.chains(chains, t)
+		}
+	}
+	for round := 0; ; round++ {
+		active := chains[:0:0]
+		for i := range chains {
+			if round < len(chains[i].steps) {
+				active = append(active, chains[i])
+			}
+		}
+		if len(active) == 0 {
+			break
+		}
+		if err := e.step(ctx, active, round); err != nil {
+			return fmt.Errorf("step %d users: %w", len(active), err)
+		}
+	}
+	for _, t := range tasks {
+		if t.last != nil {
+			t.profile.Folded()
+		}
+	}
+	return nil
+}
+
+// chains adds the runs of one task's plan. A change that owes no step (a rejected item) still needs the queries of the present
+// state, and only a step gives them: the window is folded anew, which gives the same state.
+func (e *Engine) chains(list []chain, t *task) []chain {
+	p := t.profile
+	t.queries = nil
+	plan := p.Plan()
+	switch {
+	case plan.FromCheckpoint && p.State != nil:
+		t.refolds = append(t.refolds, "late")
+	case len(plan.Steps) == 0 && len(p.Window) > 0:
+		p.Repair()
+		plan = p.Plan()
+		t.refolds = append(t.refolds, "query")
+	}
+	size := e.model.StateSize()
+	if p.State == nil || plan.FromCheckpoint {
+		p.State = make([]float32, size)
+		copy(p.State, p.Checkpoint)
+	}
+	list = append(list, chain{state: p.State, steps: plan.Steps, gaps: plan.Gaps, half: p.Half, ask: t})
+	if e.cfg.Late == freshet.Reorder && len(plan.Leaving) > 0 {
+		if p.Checkpoint == nil {
+			p.Checkpoint = make([]float32, size)
+		}
+		list = append(list, chain{state: p.Checkpoint, steps: plan.Leaving, gaps: plan.LeavingGaps, half: p.Half})
+	}
+	return list
+}
+
+// step runs one round of the model over the active chains.
+func (e *Engine) step(ctx context.Context, active []chain, round int) error {
+	d, s, tasks := e.model.Dim(), e.model.StateSize(), len(e.model.Tasks())
+	b := len(active)
+	run := freshet.Steps{Items: make([]float32, b*d), Types: make([]int64, b), Gaps: make([]float32, b),
+		States: make([]float32, b*s), Queries: make([][]float32, tasks)}
+	for k := range run.Queries {
+		run.Queries[k] = make([]float32, b*d)
+	}
+	for i := range active {
+		entry := &active[i].steps[round]
+		copy(run.Items[i*d:(i+1)*d], e.vectorOf(entry))
+		run.Types[i] = e.model.TypeIndex(entry.Type)
+		run.Gaps[i] = active[i].gaps[round]
+		copy(run.States[i*s:(i+1)*s], active[i].state)
+	}
+	if err := e.model.Advance(ctx, &run); err != nil {
+		return err
+	}
+	for i := range active {
+		c := &active[i]
+		copy(c.state, run.States[i*s:(i+1)*s])
+		if c.half {
+			freshet.QuantizeHalf(c.state)
+		}
+		if c.ask != nil && round == len(c.steps)-1 {
+			c.ask.queries = make([][]float32, tasks)
+			for k := range run.Queries {
+				c.ask.queries[k] = run.Queries[k][i*d : (i+1)*d]
+			}
+		}
+	}
+	return nil
+}
+
+// vectorOf gives the vector an entry was first folded with: an entry folded as unknown stays unknown after the catalogue has
+// learnt of its item, so that a refold gives the same state.
+func (e *Engine) vectorOf(entry *freshet.Entry) []float32 {
+	id := entry.ItemID
+	if entry.Vector == freshet.Unknown {
+		id = ""
+	}
+	v, _ := e.vectors.Vector(id)
+	return v
+}
