@@ -5,6 +5,7 @@
 # them (FRESHET_ENCODER_URL names a mirror: a folder that holds the four files). Wherever they come from, only files
 # with the pinned sums are taken. model.onnx is then built here from the weights, with numpy and onnx alone.
 
+# shellcheck source=lib.sh source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 
 name=all-MiniLM-L6-v2

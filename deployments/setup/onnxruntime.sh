@@ -5,6 +5,7 @@
 # for x64 and arm64. The package is only unpacked: nothing in it is run. It comes from wherever the user's own npm is
 # set to look; the pinned sums decide whether it is taken.
 
+# shellcheck source=lib.sh source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 
 version=1.30.0

@@ -7,6 +7,7 @@
 # Every package is pinned with its hashes in models/training/requirements*.txt. Packages come from wherever the
 # user's own pip is set to look. FRESHET_PYTHON names the interpreter to build on; the default is the first that fits.
 
+# shellcheck source=lib.sh source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 
 level=${1:-base}
