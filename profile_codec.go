@@ -105,10 +105,17 @@ func checksum(b []byte) uint32 {
 
 func (p *Profile) flags() byte {
 	var f byte
-	for bit, on := range map[byte]bool{flagHalf: p.Half, flagMixed: p.Mixed, flagState: p.State != nil, flagCheckpoint: p.Checkpoint != nil} {
-		if on {
-			f |= bit
-		}
+	if p.Half {
+		f |= flagHalf
+	}
+	if p.Mixed {
+		f |= flagMixed
+	}
+	if p.State != nil {
+		f |= flagState
+	}
+	if p.Checkpoint != nil {
+		f |= flagCheckpoint
 	}
 	return f
 }
@@ -335,15 +342,24 @@ func (p *Profile) readWindow(r *reader, sources []Source) {
 	}
 	prefix := r.string()
 	n := r.count(maxDecoded)
-	if n > 0 && r.err == nil {
-		p.Window = make([]Entry, 0, n)
+	if n == 0 || r.err != nil {
+		return
 	}
-	for ; n > 0 && r.err == nil; n-- {
-		var last Entry
-		if len(p.Window) > 0 {
-			last = p.Window[len(p.Window)-1]
+	p.Window = make([]Entry, n)
+	// All ids share one string: a profile is decoded for every event of a user who is not held in memory.
+	ids, ends := make([]byte, 0, n*(len(prefix)+12)), make([]int, n)
+	var last Entry
+	for i := range p.Window {
+		ids = r.entry(&p.Window[i], &last, types, sources, append(ids, prefix...))
+		if r.err != nil {
+			p.Window = nil
+			return
 		}
-		p.Window = append(p.Window, r.entry(last, types, prefix, sources))
+		last, ends[i] = p.Window[i], len(ids)
+	}
+	all, start := string(ids), 0
+	for i, end := range ends {
+		p.Window[i].ItemID, start = all[start:end], end
 	}
 }
 
@@ -443,7 +459,8 @@ func (r *reader) source(list []Source, at byte) Source {
 	return list[at]
 }
 
-func (r *reader) entry(last Entry, types []string, prefix string, sources []Source) Entry {
+// entry reads one entry but for its item id, which it appends to ids.
+func (r *reader) entry(e, last *Entry, types []string, sources []Source, ids []byte) []byte {
 	head := r.byte()
 	kind := VectorKind(head >> entryKindShift & 3)
 	t := int(head & (1<<entryTypeBits - 1))
@@ -451,12 +468,13 @@ func (r *reader) entry(last Entry, types []string, prefix string, sources []Sour
 		r.fail("entry head %08b with %d types", head, len(types))
 	}
 	if r.err != nil {
-		return Entry{}
+		return ids
 	}
-	e := Entry{ItemID: prefix + r.itemID(), Type: types[t], Vector: kind}
+	e.Type, e.Vector = types[t], kind
+	ids = r.itemID(ids)
 	if head&entrySameEvent != 0 {
 		e.Time, e.Position, e.Event, e.Index = last.Time, last.Position, last.Event, last.Index+1
-		return e
+		return ids
 	}
 	e.Time = last.Time + r.varint()
 	at := byte(0)
@@ -470,23 +488,28 @@ func (r *reader) entry(last Entry, types []string, prefix string, sources []Sour
 		e.Index = r.byte()
 	}
 	e.Event = r.uint64()
-	return e
+	return ids
 }
 
-func (r *reader) itemID() string {
+func (r *reader) itemID(ids []byte) []byte {
 	n := int(r.byte())
 	if n <= MaxItemID {
-		return string(r.take(n))
+		return append(ids, r.take(n)...)
 	}
 	if n -= idDigits; n > maxDigits {
 		r.fail("item id of %d digits", n)
-		return ""
+		return ids
 	}
-	s := fmt.Sprintf("%0*d", n, r.uvarint())
-	if len(s) != n {
-		r.fail("item id of %d digits where %d were said", len(s), n)
+	v := r.uvarint()
+	var digits [maxDigits]byte
+	for i := n - 1; i >= 0; i-- {
+		digits[i] = byte('0' + v%10)
+		v /= 10
 	}
-	return s
+	if v != 0 {
+		r.fail("item id of more than the %d digits that were said", n)
+	}
+	return append(ids, digits[:n]...)
 }
 
 func (r *reader) dated() []Dated {

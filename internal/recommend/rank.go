@@ -195,7 +195,7 @@ func fill(ctx context.Context, s *Surface, who *freshet.Subject, list []freshet.
 		if there || hidden(c.ItemID) {
 			continue
 		}
-		list = append(list, freshet.RecommendedItem{ItemID: c.ItemID, Score: float64(c.Score),
+		list = append(list, freshet.RecommendedItem{ItemID: c.ItemID, Score: math.Exp(float64(c.Score - more[0][0].Score)),
 			Reasons: []freshet.Reason{{Source: s.fill.Name(), Share: 1}}})
 	}
 	return list, nil
@@ -218,7 +218,7 @@ func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool, best []int) 
 		for k := range s.sources {
 			parts[k] = s.sources[k].weight * (float64(p.scores[k][i]) - floors[k])
 		}
-		out[n] = freshet.RecommendedItem{ItemID: p.items[i], Score: p.fused[i], Reasons: s.reasons(who, p.items[i], shares(parts))}
+		out[n] = freshet.RecommendedItem{ItemID: p.items[i], Score: math.Exp(p.fused[i] - p.fused[best[0]]), Reasons: s.reasons(who, p.items[i], shares(parts))}
 		for k := range total {
 			total[k] += parts[k]
 		}
@@ -231,7 +231,7 @@ func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool, best []int) 
 	return out
 }
 
-// shares normalises parts to thousandths that sum to 1; what rounding leaves over goes to the largest.
+// shares normalises parts to hundredths that sum to 1; what rounding leaves over goes to the largest.
 func shares(parts []float64) []float64 {
 	sum, largest := 0.0, 0
 	for k, v := range parts {
@@ -241,32 +241,33 @@ func shares(parts []float64) []float64 {
 		}
 	}
 	out := make([]float64, len(parts))
-	left := 1000
+	left := 100
 	for k, v := range parts {
 		if sum > 0 {
-			thousandths := int(math.Floor(v / sum * 1000))
-			out[k] = float64(thousandths) / 1000
-			left -= thousandths
+			hundredths := int(v / sum * 100)
+			out[k] = float64(hundredths) / 100
+			left -= hundredths
 		}
 	}
-	out[largest] = math.Round(out[largest]*1000+float64(left)) / 1000
+	out[largest] = math.Round(out[largest]*100+float64(left)) / 100
 	return out
 }
 
-// reasons lists the sources that added something, strongest first.
+// reasons lists the sources that added something, strongest first; the strongest names the item behind it.
 func (s *Surface) reasons(who *freshet.Subject, item string, share []float64) []freshet.Reason {
 	list := make([]freshet.Reason, 0, len(share))
 	for k, v := range share {
 		if v <= 0 {
 			continue
 		}
-		r := freshet.Reason{Source: s.sources[k].Name(), Share: v}
-		if x, ok := s.sources[k].Source.(Explainer); ok {
-			r.Because = x.Because(who, item)
-		}
-		list = append(list, r)
+		list = append(list, freshet.Reason{Source: s.sources[k].Name(), Share: v})
 	}
 	sort.SliceStable(list, func(a, b int) bool { return list[a].Share > list[b].Share })
+	for k := range s.sources {
+		if x, ok := s.sources[k].Source.(Explainer); ok && s.sources[k].Name() == list[0].Source {
+			list[0].Because = x.Because(who, item)
+		}
+	}
 	return list
 }
 

@@ -1,0 +1,99 @@
+package freshet
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func sampleRecord() Recommendation {
+	return Recommendation{V: 1, CV: 7, Rev: 1234, RecID: "events-3-1234", UserID: "u\"1\n é\u2028", Surface: "home", Lane: "live", Model: "gru@3f9ac2d1",
+		Items: []RecommendedItem{{ItemID: "i7", Score: 0.8312, Reasons: []Reason{{Source: "sequence", Share: 0.61}, {Source: "covisit", Share: 0.39, Because: "i9"}}},
+			{ItemID: "i8", Score: -12.5, Reasons: []Reason{{Source: "popular", Share: 1}}}},
+		Event:      RecommendationFrom{Topic: "events", Partition: 3, Offset: 1234, EventID: "01JD", Timestamp: "2026-11-23T10:00:00.123Z"},
+		ComputedAt: "2026-11-23T10:00:00.125Z"}
+}
+
+// The hand-written encoder writes what encoding/json reads, and starts the way the save script relies on.
+func TestRecordIsJSONAndStartsWithItsOrder(t *testing.T) {
+	r := sampleRecord()
+	b := r.AppendJSON(nil)
+	if !strings.HasPrefix(string(b), `{"v":1,"cv":7,"rev":1234,`) {
+		t.Fatalf("record starts %.40s", b)
+	}
+	var back Recommendation
+	if err := json.Unmarshal(b, &back); err != nil {
+		t.Fatalf("%v: %s", err, b)
+	}
+	if !reflect.DeepEqual(back, r) {
+		t.Fatalf("%+v\nbecame\n%+v", r, back)
+	}
+}
+
+func TestAHomeRecordOfTwentyFitsItsBudget(t *testing.T) {
+	r := sampleRecord()
+	r.Items = nil
+	for range 20 {
+		r.Items = append(r.Items, RecommendedItem{ItemID: "i0001234", Score: 0.912345, Reasons: []Reason{
+			{Source: "sequence", Share: 0.61, Because: "i0001234"}, {Source: "covisit", Share: 0.39}}})
+	}
+	if n := len(r.AppendJSON(nil)); n > 3<<10 {
+		t.Fatalf("%d bytes, at most 3 KB", n)
+	}
+}
+
+func TestRecID(t *testing.T) {
+	at := Position{Source: Source{Topic: "events", Partition: 3}, Offset: 1234}
+	for want, got := range map[string]string{
+		"events-3-1234":                  RecID(at, "home", "live", 0),
+		"events-3-1234-video":            RecID(at, "video", "live", 0),
+		"events-3-1234-canary":           RecID(at, "home", "canary", 0),
+		"events-3-1234-video-canary-cv9": RecID(at, "video", "canary", 9),
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// Published vectors: other languages can build our keys from these.
+func TestEscapeID(t *testing.T) {
+	for id, want := range map[string]string{
+		"u1": "u1", "a{b}c": "a%7Bb%7Dc", "50%": "50%25", "a b": "a%20b", "tab\there": "tab%09here", "é": "é", "\x7f": "%7F", "a:b/c": "a:b/c",
+	} {
+		if got := EscapeID(id); got != want {
+			t.Errorf("EscapeID(%q) = %q, want %q", id, got, want)
+		}
+		if back := UnescapeID(want); back != id {
+			t.Errorf("UnescapeID(%q) = %q, want %q", want, back, id)
+		}
+	}
+}
+
+func FuzzJSONString(f *testing.F) {
+	for _, s := range []string{"", "plain", "quote\"", "back\\slash", "nul\x00", "\xff\xfe", "é漢🙂", "\u2028"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var back string
+		if err := json.Unmarshal(AppendJSONString(nil, s), &back); err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.ToValidUTF8(s, "\ufffd"); len([]rune(back)) < len([]rune(want)) {
+			t.Fatalf("%q became %q", s, back)
+		}
+	})
+}
+
+func BenchmarkRecord(b *testing.B) {
+	r := sampleRecord()
+	for len(r.Items) < 20 {
+		r.Items = append(r.Items, r.Items[0])
+	}
+	buf := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = r.AppendJSON(buf[:0])
+	}
+}
