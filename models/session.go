@@ -1,0 +1,276 @@
+package models
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"freshet"
+
+	ort "github.com/yalue/onnxruntime_go"
+	"go.uber.org/zap"
+)
+
+// This file is the only one that knows ONNX Runtime.
+
+// ErrClosed is returned by whatever is used after Close.
+var ErrClosed = errors.New("closed")
+
+// library guards the one environment that the C library allows a process.
+var library sync.Mutex
+
+// openLibrary loads the library and returns its version.
+func openLibrary(path string) (string, error) {
+	library.Lock()
+	defer library.Unlock()
+	if ort.IsInitialized() {
+		return "", errors.New("a process has one runtime and it is open already; close it first")
+	}
+	ort.SetSharedLibraryPath(path)
+	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
+		return "", err
+	}
+	if err := ort.DisableTelemetry(); err != nil {
+		return "", errors.Join(err, ort.DestroyEnvironment())
+	}
+	return ort.GetVersion(), nil
+}
+
+func closeLibrary() error {
+	library.Lock()
+	defer library.Unlock()
+	if !ort.IsInitialized() {
+		return ErrClosed
+	}
+	return ort.DestroyEnvironment()
+}
+
+// probe is a graph of one node: out = in + in.
+//
+//go:embed probe.onnx
+var probe []byte
+
+// probeCUDA runs one node on the device.
+func probeCUDA(device int) error {
+	options, err := sessionOptions(CUDA, device, 1)
+	if err != nil {
+		return err
+	}
+	defer options.Destroy()
+	s, err := ort.NewDynamicAdvancedSessionWithONNXData(probe, []string{"in"}, []string{"out"}, options)
+	if err != nil {
+		return err
+	}
+	defer s.Destroy()
+	in, out := []float32{1}, []float32{0}
+	tensors, err := newTensors(floats(in, 1), floats(out, 1))
+	if err != nil {
+		return err
+	}
+	defer tensors.free()
+	if err := s.Run(tensors.values[:1], tensors.values[1:]); err != nil {
+		return err
+	}
+	if out[0] != 2 {
+		return fmt.Errorf("the device computed 1 + 1 = %v", out[0])
+	}
+	return nil
+}
+
+// sessionOptions are the same for every session. Spinning is off: idle threads must not burn the cores that other sessions and
+// servers need. Memory patterns are off: they are kept per input shape, and batches have every size.
+func sessionOptions(device string, id, threads int) (*ort.SessionOptions, error) {
+	o, err := ort.NewSessionOptions()
+	if err != nil {
+		return nil, err
+	}
+	set := []func() error{
+		func() error { return o.SetExecutionMode(ort.ExecutionModeSequential) },
+		func() error { return o.SetGraphOptimizationLevel(ort.GraphOptimizationLevelEnableAll) },
+		func() error { return o.SetIntraOpNumThreads(threads) },
+		func() error { return o.SetInterOpNumThreads(1) },
+		func() error { return o.SetMemPattern(false) },
+		func() error { return o.AddSessionConfigEntry("session.intra_op.allow_spinning", "0") },
+		func() error { return o.AddSessionConfigEntry("session.inter_op.allow_spinning", "0") },
+	}
+	if device == CUDA {
+		set = append(set, func() error { return appendCUDA(o, id) })
+	}
+	for _, f := range set {
+		if err := f(); err != nil {
+			return nil, errors.Join(err, o.Destroy())
+		}
+	}
+	return o, nil
+}
+
+// appendCUDA puts the CUDA provider first. TF32 is off: it keeps 10 bits of a float32's mantissa, which parity would refuse.
+func appendCUDA(o *ort.SessionOptions, id int) error {
+	cuda, err := ort.NewCUDAProviderOptions()
+	if err != nil {
+		return err
+	}
+	defer cuda.Destroy()
+	if err := cuda.Update(map[string]string{"device_id": strconv.Itoa(id), "use_tf32": "0"}); err != nil {
+		return err
+	}
+	return o.AppendExecutionProviderCUDA(cuda)
+}
+
+// session is one graph, opened. It may be run by several goroutines at once; close waits for none of them, the last one out
+// frees it.
+type session struct {
+	what   string // for errors
+	device string
+	ort    *ort.DynamicAdvancedSession
+	refs   atomic.Int64 // 1 for the owner, 1 for each run under way
+}
+
+// open opens the graph in a file on the runtime's device.
+func (rt *Runtime) open(path, what string, inputs, outputs []string) (*session, error) {
+	return rt.openWith(path, what, inputs, outputs, rt.cfg.Threads)
+}
+
+func (rt *Runtime) openWith(path, what string, inputs, outputs []string, threads int) (*session, error) {
+	s, err := rt.openOn(rt.device, path, what, inputs, outputs, threads)
+	if err != nil && rt.device == CUDA && rt.cfg.FallBack {
+		rt.log.Warn(what+" runs on the CPU", zap.String("why", err.Error()))
+		return rt.openOn(CPU, path, what, inputs, outputs, threads)
+	}
+	return s, err
+}
+
+func (rt *Runtime) openOn(device, path, what string, inputs, outputs []string, threads int) (*session, error) {
+	options, err := sessionOptions(device, rt.cfg.DeviceID, threads)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", what, err)
+	}
+	defer options.Destroy()
+	opened, err := ort.NewDynamicAdvancedSession(path, inputs, outputs, options)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", what, err)
+	}
+	s := &session{what: what, device: device, ort: opened}
+	s.refs.Store(1)
+	return s, nil
+}
+
+// acquire keeps the session open until release. It fails once the session is closed.
+func (s *session) acquire() bool {
+	for {
+		n := s.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (s *session) release() error {
+	if s.refs.Add(-1) == 0 {
+		return s.ort.Destroy()
+	}
+	return nil
+}
+
+// close gives the owner's reference up. It must be called once.
+func (s *session) close() error { return s.release() }
+
+// run computes the outputs. Shapes and values were checked before, so a failure is the device's: it may pass, and the caller
+// should try the same again.
+func (s *session) run(t *tensors, inputs int) error {
+	if !s.acquire() {
+		return fmt.Errorf("run %s: %w", s.what, ErrClosed)
+	}
+	defer s.release()
+	if err := s.ort.Run(t.values[:inputs], t.values[inputs:]); err != nil {
+		return fmt.Errorf("run %s on %s: %w: %w", s.what, s.device, freshet.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// metadata reads one of the strings that the graph's maker wrote into it.
+func (s *session) metadata(key string) (string, error) {
+	m, err := s.ort.GetModelMetadata()
+	if err != nil {
+		return "", fmt.Errorf("read the metadata of %s: %w", s.what, err)
+	}
+	defer m.Destroy()
+	value, _, err := m.LookupCustomMetadataMap(key)
+	return value, err
+}
+
+// tensors are views of Go slices as the library wants them. The slices are pinned until free, so no data is copied.
+type tensors struct {
+	values []ort.Value
+	pins   runtime.Pinner
+}
+
+// view describes one tensor over a slice of the caller.
+type view struct {
+	floats []float32
+	ints   []int64
+	shape  [2]int64
+	rank   int
+}
+
+// floats views data as a tensor of the given shape (one or two dimensions).
+func floats(data []float32, shape ...int) view { return view{floats: data}.shaped(shape) }
+
+// ints is floats for int64.
+func ints(data []int64, shape ...int) view { return view{ints: data}.shaped(shape) }
+
+func (v view) shaped(shape []int) view {
+	v.rank = len(shape)
+	for i, n := range shape {
+		v.shape[i] = int64(n)
+	}
+	return v
+}
+
+// newTensors makes one tensor a view: inputs first, then outputs, in the session's order.
+func newTensors(views ...view) (*tensors, error) {
+	t := &tensors{values: make([]ort.Value, 0, len(views))}
+	for i := range views {
+		if err := t.add(&views[i]); err != nil {
+			t.free()
+			return nil, fmt.Errorf("tensor %d: %w", i, err)
+		}
+	}
+	return t, nil
+}
+
+func (t *tensors) add(v *view) error {
+	shape := ort.Shape(v.shape[:v.rank])
+	if v.floats != nil {
+		t.pins.Pin(&v.floats[0])
+		tensor, err := ort.NewTensor(shape, v.floats)
+		if err != nil {
+			return err
+		}
+		t.values = append(t.values, tensor)
+		return nil
+	}
+	t.pins.Pin(&v.ints[0])
+	tensor, err := ort.NewTensor(shape, v.ints)
+	if err != nil {
+		return err
+	}
+	t.values = append(t.values, tensor)
+	return nil
+}
+
+// free gives the views back; the slices stay the caller's.
+func (t *tensors) free() {
+	for _, v := range t.values {
+		_ = v.Destroy() // never fails
+	}
+	t.values = t.values[:0]
+	t.pins.Unpin()
+}
