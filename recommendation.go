@@ -69,7 +69,7 @@ func RecID(at Position, surface, lane string, promotedAt uint64) string {
 }
 
 // AppendJSON appends the record's bytes without reflection. It starts with {"v":1,"cv":C,"rev":R, in that order: the save
-// script reads these by prefix. Scores carry 4 significant digits, shares 2 decimals: a home record of 20 items stays below 3 KB.
+// script reads these by prefix. Scores carry 3 significant digits, shares 2 decimals: a home record of 20 items stays below 3 KB.
 func (r *Recommendation) AppendJSON(b []byte) []byte {
 	b = append(b, `{"v":1,"cv":`...)
 	b = strconv.AppendUint(b, r.CV, 10)
@@ -103,7 +103,7 @@ func (r *Recommendation) AppendJSON(b []byte) []byte {
 func (i *RecommendedItem) appendJSON(b []byte) []byte {
 	b = appendField(b, `{"item_id":`, i.ItemID)
 	b = append(b, `,"score":`...)
-	b = appendNumber(b, i.Score, 4)
+	b = appendNumber(b, i.Score, 3)
 	b = append(b, `,"reasons":[`...)
 	for n, r := range i.Reasons {
 		if n > 0 {

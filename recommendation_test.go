@@ -9,7 +9,7 @@ import (
 
 func sampleRecord() Recommendation {
 	return Recommendation{V: 1, CV: 7, Rev: 1234, RecID: "events-3-1234", UserID: "u\"1\n é\u2028", Surface: "home", Lane: "live", Model: "gru@3f9ac2d1",
-		Items: []RecommendedItem{{ItemID: "i7", Score: 0.8312, Reasons: []Reason{{Source: "sequence", Share: 0.61}, {Source: "covisit", Share: 0.39, Because: "i9"}}},
+		Items: []RecommendedItem{{ItemID: "i7", Score: 0.831, Reasons: []Reason{{Source: "sequence", Share: 0.61}, {Source: "covisit", Share: 0.39, Because: "i9"}}},
 			{ItemID: "i8", Score: -12.5, Reasons: []Reason{{Source: "popular", Share: 1}}}},
 		Event:      RecommendationFrom{Topic: "events", Partition: 3, Offset: 1234, EventID: "01JD", Timestamp: "2026-11-23T10:00:00.123Z"},
 		ComputedAt: "2026-11-23T10:00:00.125Z"}
@@ -33,7 +33,7 @@ func TestRecordIsJSONAndStartsWithItsOrder(t *testing.T) {
 
 func TestAHomeRecordOfTwentyFitsItsBudget(t *testing.T) {
 	r := sampleRecord()
-	r.Items = nil
+	r.UserID, r.Items = "u0001234", nil
 	for range 20 {
 		r.Items = append(r.Items, RecommendedItem{ItemID: "i0001234", Score: 0.912345, Reasons: []Reason{
 			{Source: "sequence", Share: 0.61, Because: "i0001234"}, {Source: "covisit", Share: 0.39}}})
