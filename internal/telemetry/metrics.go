@@ -1,0 +1,174 @@
+package telemetry
+
+import (
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"freshet"
+)
+
+// Metrics implements what the engine and the stream report to. The names are a contract (docs/contracts.md).
+type Metrics struct {
+	Registry *prometheus.Registry
+
+	eventToRecs prometheus.Histogram
+	events      *prometheus.CounterVec
+	tooLate     prometheus.Counter
+	stages      *prometheus.HistogramVec
+	batch       prometheus.Histogram
+	refolds     *prometheus.CounterVec
+	fenced      *prometheus.CounterVec
+	shares      *prometheus.SummaryVec
+	lag         *prometheus.GaugeVec
+	lagSeconds  *prometheus.GaugeVec
+	committed   *prometheus.GaugeVec
+	applied     *prometheus.GaugeVec
+	rebalances  prometheus.Counter
+	gaps        prometheus.Counter
+	rollbacks   prometheus.Counter
+	misrouted   prometheus.Counter
+	letters     *prometheus.CounterVec
+	retries     *prometheus.CounterVec
+	device      *prometheus.GaugeVec
+	catalogue   prometheus.Gauge
+
+	// Freshness, when set, hears every list that became visible: the demo and the checks print percentiles from it.
+	Freshness func(time.Duration)
+}
+
+var byPartition = []string{"topic", "partition"}
+
+// NewMetrics registers everything on a registry of its own.
+func NewMetrics() *Metrics {
+	m := &Metrics{Registry: prometheus.NewRegistry()}
+	fine := []float64{.0005, .001, .002, .003, .005, .0075, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+	m.eventToRecs = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "freshet_event_to_recs_seconds",
+		Help: "From an event's record timestamp until its user's new list is in the store.", Buckets: fine})
+	m.events = counters("freshet_events_total", "Events by type and what became of them.", "type", "outcome")
+	m.tooLate = counter("freshet_too_late_total", "Events older than a full window's first entry.")
+	m.stages = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "freshet_stage_seconds",
+		Help: "Time of each stage of a batch.", Buckets: prometheus.ExponentialBuckets(.00005, 2, 18)}, []string{"stage"})
+	m.batch = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "freshet_batch_size",
+		Help: "Events handled as one batch.", Buckets: prometheus.ExponentialBuckets(1, 2, 13)})
+	m.refolds = counters("freshet_state_refolds_total", "States folded anew from their checkpoint.", "reason")
+	m.fenced = counters("freshet_fence_rejected_total", "Saves that the store refused.", "reason")
+	m.shares = prometheus.NewSummaryVec(prometheus.SummaryOpts{Name: "freshet_source_share",
+		Help: "Share of a list's score that came from a source."}, []string{"source"})
+	m.lag = gauges("freshet_consumer_lag_records", "Records that wait to be applied.", byPartition...)
+	m.lagSeconds = gauges("freshet_consumer_lag_seconds", "Age of the last record applied while others wait behind it.", byPartition...)
+	m.committed = gauges("freshet_committed_offset", "Offset committed in the consumer group.", byPartition...)
+	m.applied = gauges("freshet_applied_offset", "Next offset to apply.", byPartition...)
+	m.rebalances = counter("freshet_rebalances_total", "Generations of the consumer group that this worker joined.")
+	m.gaps = counter("freshet_offset_gap_records_total", "Records that the log deleted before they were read.")
+	m.rollbacks = counter("freshet_state_rollback_total", "Times the store turned out to hold less than was saved to it.")
+	m.misrouted = counter("freshet_misrouted_total", "Events in another partition than murmur2 of their key.")
+	m.letters = counters("freshet_dlq_total", "Records sent to the dead letters, by what is wrong with them.", "reason")
+	m.retries = counters("freshet_retries_total", "Attempts that failed for a passing reason and were made again.", "stage")
+	m.device = gauges("freshet_device", "1 for the execution provider that runs the model.", "provider")
+	m.catalogue = prometheus.NewGauge(prometheus.GaugeOpts{Name: "freshet_catalogue_items", Help: "Items that can be recommended."})
+	m.Registry.MustRegister(m.eventToRecs, m.events, m.tooLate, m.stages, m.batch, m.refolds, m.fenced, m.shares, m.lag, m.lagSeconds,
+		m.committed, m.applied, m.rebalances, m.gaps, m.rollbacks, m.misrouted, m.letters, m.retries, m.device, m.catalogue,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+}
+
+// Device names the execution provider that runs the model.
+func (m *Metrics) Device(provider string) {
+	m.device.Reset()
+	m.device.WithLabelValues(provider).Set(1)
+}
+
+// Catalogue reports how many items can be recommended.
+func (m *Metrics) Catalogue(items int) { m.catalogue.Set(float64(items)) }
+
+// Event implements the engine's Observer.
+func (m *Metrics) Event(eventType string, o freshet.Outcome) {
+	m.events.WithLabelValues(eventType, o.String()).Inc()
+	if o == freshet.TooLate {
+		m.tooLate.Inc()
+	}
+}
+
+// Refold implements the engine's Observer.
+func (m *Metrics) Refold(reason string) { m.refolds.WithLabelValues(reason).Inc() }
+
+// Fenced implements the engine's Observer.
+func (m *Metrics) Fenced(reason string) { m.fenced.WithLabelValues(reason).Inc() }
+
+// Visible implements the engine's Observer.
+func (m *Metrics) Visible(since time.Time) {
+	took := time.Since(since)
+	m.eventToRecs.Observe(took.Seconds())
+	if m.Freshness != nil {
+		m.Freshness(took)
+	}
+}
+
+// Shares implements the engine's Observer.
+func (m *Metrics) Shares(source string, share float64) {
+	m.shares.WithLabelValues(source).Observe(share)
+}
+
+// Stage implements both Observers.
+func (m *Metrics) Stage(stage string, took time.Duration) {
+	m.stages.WithLabelValues(stage).Observe(took.Seconds())
+}
+
+// index is the number in items[3].item_id, which would make a label per place.
+var index = regexp.MustCompile(`\[\d+\]`)
+
+// DeadLetter implements the stream's Observer.
+func (m *Metrics) DeadLetter(_, reason string) {
+	m.letters.WithLabelValues(index.ReplaceAllString(reason, "[]")).Inc()
+}
+
+// Rebalanced implements the stream's Observer.
+func (m *Metrics) Rebalanced(int) { m.rebalances.Inc() }
+
+// Gap implements the stream's Observer.
+func (m *Metrics) Gap(_ freshet.Source, records int64) { m.gaps.Add(float64(records)) }
+
+// Rollback implements the stream's Observer.
+func (m *Metrics) Rollback(freshet.Source) { m.rollbacks.Inc() }
+
+// Misrouted implements the stream's Observer.
+func (m *Metrics) Misrouted(freshet.Source) { m.misrouted.Inc() }
+
+// Batch implements the stream's Observer.
+func (m *Metrics) Batch(_ freshet.Source, events int) { m.batch.Observe(float64(events)) }
+
+// Retried implements the stream's Observer.
+func (m *Metrics) Retried(_ freshet.Source, stage string) { m.retries.WithLabelValues(stage).Inc() }
+
+// Moved tells where a partition stands.
+func (m *Metrics) Moved(s freshet.Source, applied, committed, waiting int64, lag time.Duration) {
+	p := strconv.Itoa(int(s.Partition))
+	m.applied.WithLabelValues(s.Topic, p).Set(float64(applied))
+	m.committed.WithLabelValues(s.Topic, p).Set(float64(committed))
+	m.lag.WithLabelValues(s.Topic, p).Set(float64(waiting))
+	m.lagSeconds.WithLabelValues(s.Topic, p).Set(lag.Seconds())
+}
+
+// Left implements the stream's Observer: the partition's gauges are somebody else's now.
+func (m *Metrics) Left(s freshet.Source) {
+	p := strconv.Itoa(int(s.Partition))
+	for _, g := range []*prometheus.GaugeVec{m.applied, m.committed, m.lag, m.lagSeconds} {
+		g.DeleteLabelValues(s.Topic, p)
+	}
+}

@@ -1,0 +1,121 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"freshet"
+)
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	r, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.StatusCode, string(b)
+}
+
+// Every metric of the contract moves and can be read.
+func TestMetricsMove(t *testing.T) {
+	m := NewMetrics()
+	s := freshet.Source{Topic: "events", Partition: 3}
+	m.Event("view", freshet.Applied)
+	m.Event("view", freshet.TooLate)
+	m.Visible(time.Now().Add(-2 * time.Millisecond))
+	m.Stage("fold", time.Millisecond)
+	m.Refold("late")
+	m.Fenced("newer")
+	m.Shares("sequence", 0.6)
+	m.Moved(s, 10, 7, 5, time.Second)
+	m.Rebalanced(1)
+	m.Gap(s, 4)
+	m.Rollback(s)
+	m.Misrouted(s)
+	m.Batch(s, 32)
+	m.Retried(s, "handle")
+	m.DeadLetter("decode", "items[17].item_id")
+	m.Device("cpu")
+	m.Catalogue(12)
+	srv, err := Listen("127.0.0.1:0", m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }()
+	_, page := get(t, "http://"+srv.Addr()+"/metrics")
+	for _, want := range []string{
+		`freshet_event_to_recs_seconds_count 1`, `freshet_events_total{outcome="applied",type="view"} 1`, `freshet_too_late_total 1`,
+		`freshet_stage_seconds_count{stage="fold"} 1`, `freshet_state_refolds_total{reason="late"} 1`, `freshet_fence_rejected_total{reason="newer"} 1`,
+		`freshet_source_share_count{source="sequence"} 1`, `freshet_applied_offset{partition="3",topic="events"} 10`,
+		`freshet_committed_offset{partition="3",topic="events"} 7`, `freshet_consumer_lag_records{partition="3",topic="events"} 5`,
+		`freshet_consumer_lag_seconds{partition="3",topic="events"} 1`, `freshet_rebalances_total 1`, `freshet_offset_gap_records_total 4`,
+		`freshet_state_rollback_total 1`, `freshet_misrouted_total 1`, `freshet_batch_size_count 1`, `freshet_retries_total{stage="handle"} 1`,
+		`freshet_dlq_total{reason="items[].item_id"} 1`, `freshet_device{provider="cpu"} 1`, `freshet_catalogue_items 12`,
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	m.Left(s)
+	if _, page = get(t, "http://"+srv.Addr()+"/metrics"); strings.Contains(page, `partition="3"`) {
+		t.Error("a partition that is not ours any more is still reported")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHealthTellsLivenessFromReadiness(t *testing.T) {
+	ill := errors.New("redis is away")
+	srv, err := Listen("127.0.0.1:0", NewMetrics(), []Check{
+		{Name: "loop", Liveness: true, Probe: func(context.Context) error { return nil }},
+		{Name: "store", Probe: func(context.Context) error { return ill }},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go srv.Run(ctx) //nolint:errcheck // ends with the test
+	if code, _ := get(t, "http://"+srv.Addr()+"/healthz"); code != 200 {
+		t.Errorf("liveness: %d", code)
+	}
+	if code, body := get(t, "http://"+srv.Addr()+"/readyz"); code != 503 || !strings.Contains(body, "redis is away") {
+		t.Errorf("readiness: %d %s", code, body)
+	}
+}
+
+func TestLoggerWritesWhatItIsTold(t *testing.T) {
+	for format, want := range map[string]string{"text": "INFO", "json": `"level":"info"`} {
+		var b bytes.Buffer
+		log, err := NewLogger("info", format, &b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Debug("not this")
+		log.Info("this", zap.Int("n", 1))
+		if got := b.String(); !strings.Contains(got, want) || strings.Contains(got, "not this") {
+			t.Errorf("%s: %s", format, got)
+		}
+	}
+	if _, err := NewLogger("loud", "text", io.Discard); err == nil || !strings.Contains(fmt.Sprint(err), "log.level") {
+		t.Errorf("%v", err)
+	}
+}
