@@ -42,14 +42,13 @@ type Bundle struct {
 	matrix      []float32 // [items, dim]
 	bias        []float32 // [items]
 
-	step     *session
-	inputs   []string // of the step graph, in order
-	tower    *session // nil without text
-	search   *graph
-	searchIn []byte // search.onnx as it lies in the folder
-	padding  padding
-	scratch  sync.Pool // *stepScratch
-	closed   sync.Once
+	step        *session
+	inputs      []string // of the step graph, in order
+	tower       *session // nil without text
+	searchGraph []byte   // search.onnx as it lies in the folder
+	padding     padding
+	scratch     sync.Pool // *stepScratch
+	closed      sync.Once
 }
 
 // OpenBundle opens a folder that models/training wrote. It refuses, with the file and the field in the error, whatever is not
@@ -254,7 +253,7 @@ func (b *Bundle) loadSearch() error {
 	if len(g.external) != 1 || g.external[0].location != matrixFile || g.external[0].offset != 0 || !sameShape(g.external[0].shape, []int{b.manifest.Capacity, b.Dim()}) {
 		return fmt.Errorf("want one external constant, %s with %d rows of %d; the graph has %+v", matrixFile, b.manifest.Capacity, b.Dim(), g.external)
 	}
-	b.search, b.searchIn = g, raw
+	b.searchGraph = raw
 	return nil
 }
 
@@ -296,7 +295,7 @@ func (b *Bundle) loadStep() error {
 	if len(g.external) > 0 {
 		return fmt.Errorf("constant %s lies in another file, want all inside", g.external[0].name)
 	}
-	b.step, err = b.rt.open(filepath.Join(b.dir, stepFile), stepFile, b.inputs, outputs)
+	b.step, err = b.rt.openFile(filepath.Join(b.dir, stepFile), stepFile, b.inputs, outputs)
 	return err
 }
 

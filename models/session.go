@@ -130,29 +130,45 @@ type session struct {
 	refs   atomic.Int64 // 1 for the owner, 1 for each run under way
 }
 
-// open opens the graph in a file on the runtime's device.
-func (rt *Runtime) open(path, what string, inputs, outputs []string) (*session, error) {
-	return rt.openWith(path, what, inputs, outputs, rt.cfg.Threads)
+// opener makes the library's session with the given options.
+type opener func(*ort.SessionOptions) (*ort.DynamicAdvancedSession, error)
+
+// openFile opens the graph in a file.
+func (rt *Runtime) openFile(path, what string, inputs, outputs []string) (*session, error) {
+	return rt.open(what, rt.cfg.Threads, func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+		return ort.NewDynamicAdvancedSession(path, inputs, outputs, o)
+	})
 }
 
-func (rt *Runtime) openWith(path, what string, inputs, outputs []string, threads int) (*session, error) {
-	s, err := rt.openOn(rt.device, path, what, inputs, outputs, threads)
+// openGraph opens a graph in memory whose large constants lie in files of a folder.
+func (rt *Runtime) openGraph(graph []byte, folder, what string, inputs, outputs []string) (*session, error) {
+	return rt.open(what, rt.cfg.Threads, func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+		if err := o.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder); err != nil {
+			return nil, err
+		}
+		return ort.NewDynamicAdvancedSessionWithONNXData(graph, inputs, outputs, o)
+	})
+}
+
+// open opens a session on the runtime's device, or on the CPU where the configuration lets it.
+func (rt *Runtime) open(what string, threads int, open opener) (*session, error) {
+	s, err := rt.openOn(rt.device, what, threads, open)
 	if err != nil && rt.device == CUDA && rt.cfg.FallBack {
 		rt.log.Warn(what+" runs on the CPU", zap.String("why", err.Error()))
-		return rt.openOn(CPU, path, what, inputs, outputs, threads)
+		return rt.openOn(CPU, what, threads, open)
 	}
 	return s, err
 }
 
-func (rt *Runtime) openOn(device, path, what string, inputs, outputs []string, threads int) (*session, error) {
+func (rt *Runtime) openOn(device, what string, threads int, open opener) (*session, error) {
 	options, err := sessionOptions(device, rt.cfg.DeviceID, threads)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", what, err)
 	}
 	defer options.Destroy()
-	opened, err := ort.NewDynamicAdvancedSession(path, inputs, outputs, options)
+	opened, err := open(options)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", what, err)
+		return nil, fmt.Errorf("open %s on %s: %w", what, device, err)
 	}
 	s := &session{what: what, device: device, ort: opened}
 	s.refs.Store(1)

@@ -22,7 +22,7 @@ func (b *Bundle) loadTower() error {
 	if err != nil {
 		return err
 	}
-	b.tower, err = b.rt.open(filepath.Join(b.dir, towerFile), towerFile, inputs, outputs)
+	b.tower, err = b.rt.openFile(filepath.Join(b.dir, towerFile), towerFile, inputs, outputs)
 	return err
 }
 
