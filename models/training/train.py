@@ -22,7 +22,7 @@ import yaml
 from torch import Tensor
 
 from .data import Cleaning, Log, Split
-from .model import ModelConfig, Recommender
+from .model import Dropout, ModelConfig, Recommender
 
 
 @dataclass
@@ -382,6 +382,9 @@ class Trainer:
 
     def one_epoch(self) -> float:
         self.model.train()
+        for part in self.model.modules():
+            if isinstance(part, Dropout):
+                part.uses = 0  # masks are drawn anew, so that a resumed epoch draws the same
         total, count, state = 0.0, 0, None
         full = self.options.loss == "full" or self.epoch >= self.options.epochs - self.options.finish_full
         plan = self.plan(self.rng)

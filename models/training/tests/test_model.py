@@ -1,0 +1,78 @@
+"""One step at a time equals one full pass, for every encoder; losses equal their plain definitions."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from training.model import ENCODERS, ModelConfig, Recommender, Recurrence
+from training.train import FullSoftmax, sampled_softmax
+
+
+def made(encoder: str, **more) -> Recommender:
+    torch.manual_seed(0)
+    return Recommender(ModelConfig(encoder=encoder, dim=16, hidden=24, layers=2, **more), rows=50, event_types=4).eval()
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("score", ["dot", "cosine"])
+def test_steps_equal_a_full_pass(encoder, score):
+    model = made(encoder, score=score, tasks=["click", "purchase"])
+    items, types, gaps = model.items(torch.randint(0, 50, (40, 3))), torch.randint(0, 4, (40, 3)), torch.rand(40, 3) * 1e5
+    hidden, last = model(items, types, gaps, model.init_state(3))
+    state = model.init_state(3)
+    for t in range(40):
+        h, state = model.step(items[t], types[t], gaps[t], state)
+        for task in model.tasks:
+            torch.testing.assert_close(model.query(h, task), model.query(hidden[t], task), atol=1e-4, rtol=0)
+    torch.testing.assert_close(state, last, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_carried_state_equals_an_uncut_history(encoder):
+    model = made(encoder)
+    x, types, gaps = model.items(torch.randint(1, 50, (30, 2))), torch.ones(30, 2, dtype=torch.long), torch.zeros(30, 2)
+    whole, _ = model(x, types, gaps, model.init_state(2))
+    _, state = model(x[:17], types[:17], gaps[:17], model.init_state(2))
+    rest, _ = model(x[17:], types[17:], gaps[17:], state)
+    torch.testing.assert_close(rest, whole[17:], atol=1e-4, rtol=0)
+
+
+def test_the_recurrence_has_the_gradient_it_claims():
+    double = dict(dtype=torch.complex128, requires_grad=True)
+    u, h0 = torch.randn(5, 2, 3, **double), torch.randn(2, 3, **double)
+    lam = (torch.rand(3, dtype=torch.complex128) * 0.5).requires_grad_()
+    assert torch.autograd.gradcheck(Recurrence.apply, (u, lam, h0))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_blocked_softmax_is_a_cross_entropy(smoothing, monkeypatch):
+    monkeypatch.setattr(FullSoftmax, "BLOCK", 3)
+    q, e, b = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in ((7, 4), (9, 4), (9,)))
+    target = torch.randint(1, 9, (7,))
+    ours = FullSoftmax.apply(q, e, b, target, smoothing)
+    plain = F.cross_entropy(torch.addmm(b, q, e.T)[:, 1:], target - 1, label_smoothing=smoothing)
+    torch.testing.assert_close(ours, plain)
+    for x, y in zip(torch.autograd.grad(ours, (q, e, b)), torch.autograd.grad(plain, (q, e, b))):
+        torch.testing.assert_close(x, y)
+
+
+def test_sampled_losses_estimate_the_full_one():
+    torch.manual_seed(1)
+    q, e, b, target = torch.randn(64, 8), torch.randn(200, 8), torch.randn(200), torch.randint(1, 200, (64,))
+    share = torch.rand(200)
+    share[0] = 0
+    share /= share.sum()
+    full = F.cross_entropy(torch.addmm(b, q, e.T)[:, 1:], target - 1)
+    estimates = []
+    for _ in range(30):
+        negative = torch.multinomial(share, 2000, replacement=True)
+        estimates.append(sampled_softmax(q, e[target], b[target], target, e[negative], b[negative], negative, torch.log(2000 * share[negative])))
+    assert abs(torch.stack(estimates).mean() - full) < 0.05
+
+
+def test_text_alone_makes_a_vector_for_an_unseen_item():
+    text = torch.randn(50, 12)
+    seen = torch.ones(50)
+    seen[7] = 0
+    model = Recommender(ModelConfig(dim=16, hidden=24), 50, 2, text, seen).eval()
+    torch.testing.assert_close(model.items()[7], model.items.of_text(text[7]))

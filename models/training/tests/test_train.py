@@ -1,0 +1,118 @@
+"""A short training on made-up shoppers beats popularity; seeds repeat; a stopped run resumes as if it had not stopped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training import cli, data, evaluate, train
+from training.model import ModelConfig
+
+CONFIGS = Path(train.__file__).parent / "configs"
+
+
+def shoppers(users: int = 150, items: int = 60, length: int = 24, seed: int = 3) -> data.Log:
+    """Each event leads to one of two next items, the rest is noise: an order that popularity cannot see."""
+    rng = np.random.default_rng(seed)
+    rows, clock = [], 0
+    for u in range(users):
+        i = int(rng.integers(items))
+        for _ in range(length):
+            clock += 1
+            rows.append(data.Row(f"u{u}", f"i{i}", float(clock), "view", float("nan")))
+            i = int(rng.integers(items)) if rng.random() < 0.2 else (i * 7 + int(rng.integers(2))) % items
+    return data.number(rows)
+
+
+def config(encoder: str = "gru", **options) -> train.Config:
+    made = train.Config(name="test", model=ModelConfig(encoder=encoder, dim=16, hidden=24, dropout=0.1, input_dropout=0.0, time_gap=False))
+    made.train = train.TrainConfig(epochs=6, lr=1e-2, tokens=400, exclude_seen=False, threads=1, **options)
+    return made
+
+
+@pytest.mark.parametrize("encoder, loss", [("gru", "full"), ("lru", "sampled")])
+def test_training_beats_popularity(encoder, loss):
+    split = data.split(shoppers(), "loo")
+    made = config(encoder, loss=loss, negatives=30, finish_full=1, ema=0.9)
+    result = train.fit(made, split, len(split.train.items), quiet=True)
+    table = evaluate.report(result.model, split, made, len(split.train.items))
+    assert table["model"]["hr10"] > 2 * table["popularity"]["hr10"]
+
+
+def test_the_same_seed_gives_the_same_weights():
+    split = data.split(shoppers(users=20), "all")
+    a, b = (train.fit(config(), split, len(split.train.items), quiet=True).model for _ in range(2))
+    assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+
+
+def test_a_stopped_run_resumes_as_if_it_had_not_stopped(tmp_path):
+    log = shoppers(users=20)
+    make = lambda: train.make_trainer(config(ema=0.9), log, len(log.items), None, None, None, True)
+    whole = make()
+    whole.model.train()
+    for _ in range(3):
+        whole.one_epoch()
+        whole.epoch += 1
+        if whole.epoch == 1:
+            whole.save(tmp_path / "checkpoint.pt")
+    resumed = make()
+    resumed.resume(tmp_path / "checkpoint.pt")
+    for _ in range(2):
+        resumed.one_epoch()
+        resumed.epoch += 1
+    assert all(torch.equal(x, y) for x, y in zip(whole.model.state_dict().values(), resumed.model.state_dict().values()))
+
+
+def test_a_purchase_task_looks_ahead_to_the_next_purchase_of_another_item():
+    rows = [("a", "view"), ("a", "cart"), ("b", "view"), ("a", "purchase"), ("b", "purchase")]
+    log = data.number([data.Row("u", i, float(t), k, 0.0) for t, (i, k) in enumerate(rows)])
+    task = train.Task("purchase", ["purchase"], horizon=5)
+    other = train.Task("purchase", ["purchase"], horizon=5, other_item=True)
+    s = train.Sequences(log, [task, other], len(log.items))
+    name = lambda row: [log.items[i] for i in row]
+    assert name(s.targets[0]) == ["a", "a", "a", "b", ""]
+    assert name(s.targets[1]) == ["b", "b", "a", "b", ""]
+
+
+def test_windows_cover_every_event_once():
+    lengths = np.array([5, 450, 17, 200, 201])
+    for users in train.groups(lengths, np.arange(5), 800, 200, np.random.default_rng(0)):
+        spans = train.windows(int(lengths[users].max()), 200, np.random.default_rng(1))
+        assert spans[0][0] == 0 and spans[-1][1] == lengths[users].max()
+        assert all(a[1] == b[0] for a, b in zip(spans, spans[1:]))
+
+
+def test_counts_learned_one_by_one_equal_counts_learned_at_once():
+    log = shoppers(users=3)
+    s = train.Sequences(log, [train.Task()], len(log.items))
+    once, stream = evaluate.Counts(len(log.items)).learn(s), evaluate.Counts(len(log.items))
+    for start, n in zip(s.start, s.length):
+        for t in range(n):
+            stream.observe(s.item[start : start + t + 1])
+    np.testing.assert_allclose(once.table, stream.table, rtol=1e-5)
+
+
+def test_unknown_config_keys_are_refused_by_name(tmp_path):
+    (tmp_path / "c.yaml").write_text("train: {epoch: 3}\n")
+    with pytest.raises(ValueError, match="train.epoch"):
+        train.Config.load(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_configs_load(path):
+    assert train.Config.load(path).tasks
+
+
+def test_the_command_line_trains_a_bundle_from_a_csv(tmp_path, capsys):
+    log = shoppers(users=40)
+    lines = [f"{log.users[u]},{log.items[i]},{t:.0f}" for u, i, t in zip(log.user, log.item, log.time)]
+    (tmp_path / "events.csv").write_text("user,item,timestamp\n" + "\n".join(lines) + "\n")
+    (tmp_path / "c.yaml").write_text("name: tiny\nmodel: {encoder: gru, dim: 16, hidden: 16}\ntrain: {epochs: 2, tokens: 400, threads: 1, refit: true}\n")
+    arguments = ["train", "--data", tmp_path / "events.csv", "--config", tmp_path / "c.yaml", "--split", "time:0.8", "--out", tmp_path / "b", "--runs", tmp_path / "r"]
+    assert cli.main([str(a) for a in arguments]) == 0
+    assert cli.main(["inspect", str(tmp_path / "b")]) == 0
+    printed = capsys.readouterr().out
+    assert "counts, online" in printed and "largest drift" in printed
+    evaluated = ["evaluate", "--data", tmp_path / "events.csv", "--split", "time:0.8", "--model", tmp_path / "r/tiny-1/model.pt", "--fuse", "0.5"]
+    assert cli.main([str(a) for a in evaluated]) == 0
