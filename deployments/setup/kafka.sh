@@ -35,7 +35,7 @@ jars() {
 # Only a convenience: where this JVM cannot do it, the broker starts without.
 share() {
   say "starting Kafka once, so that later starts are quick"
-  if FRESHET_LOCAL_NAME=setup-kafka FRESHET_KAFKA_SHARE=$SCRATCH/kafka.jsa "$local/up" kafka >"$SCRATCH/share.log" 2>&1; then
+  if FRESHET_LOCAL_NAME=setup-kafka FRESHET_LOCAL_KAFKA_SHARE=$SCRATCH/kafka.jsa "$local/up" kafka >"$SCRATCH/share.log" 2>&1; then
     FRESHET_LOCAL_NAME=setup-kafka "$local/down" >>"$SCRATCH/share.log" 2>&1 || true
   fi
   FRESHET_LOCAL_NAME=setup-kafka "$local/down" --wipe >>"$SCRATCH/share.log" 2>&1 || true

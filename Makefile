@@ -1,0 +1,59 @@
+# Two commands matter:  make demo  and  make test.  Each fetches what it needs and nothing else, says what that is,
+# pins it, and keeps it in .freshet/; the second time it needs no network.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+SETUP := deployments/setup
+PYTHON := PYTHONPATH=models .freshet/venv/bin/python
+
+.PHONY: help build demo test real train setup clean clean-all
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/freshet
+	@mkdir -p bin
+	@go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bin/freshet ./cmd/freshet
+
+demo: ## the whole thing in one process, on a generated shop (ARGS="--for 20s --json")
+	@$(SETUP)/onnxruntime.sh
+	@$(SETUP)/encoder.sh
+	@$(MAKE) build
+	@exec bin/freshet demo $(ARGS)
+
+test: ## every check: format, vet, staticcheck, trainer, tests under -race on real servers
+	@deployments/test/run
+
+real: ## the main job on real servers and real ratings, checked (KEEP=1 leaves the servers up)
+	@$(SETUP)/onnxruntime.sh
+	@$(SETUP)/encoder.sh
+	@$(SETUP)/python.sh train
+	@$(MAKE) build
+	@KEEP=$(KEEP) deployments/real/run
+
+train: ## a bundle from a file of events (DATA=FILE OUT=FOLDER, ARGS for more)
+	@[ -n "$(DATA)" ] && [ -n "$(OUT)" ] || { echo 'make train: say  make train DATA=events.csv OUT=my-bundle' >&2; exit 2; }
+	@$(SETUP)/encoder.sh
+	@$(SETUP)/python.sh train
+	@$(PYTHON) -m training.cli train --data "$(DATA)" --out "$(OUT)" $(ARGS)
+
+setup: ## fetch everything that any of these needs, now
+	@$(SETUP)/onnxruntime.sh
+	@$(SETUP)/python.sh train
+	@$(SETUP)/encoder.sh
+	@$(SETUP)/tools.sh
+	@$(SETUP)/redis.sh
+	@$(SETUP)/kafka.sh
+	@go mod download
+
+clean: ## remove what was built
+	@rm -rf bin
+	@find models/training -name __pycache__ -prune -exec rm -rf {} +
+
+clean-all: clean ## remove what was fetched, too, and end the local servers
+	@deployments/local/down --all --wipe
+	@rm -rf .freshet
