@@ -1,0 +1,196 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+)
+
+// requestTimeout bounds what a request may take beyond the wait that it asks for.
+const requestTimeout = 5 * time.Second
+
+// reader asks one cluster about a topic. kafka-go's Client serves rather than its Conn: it knows control batches for what they
+// are, tells the log's start with every answer, and follows a moved leader by itself.
+type reader struct {
+	client *kafka.Client
+	topic  string
+}
+
+// partitions counts the topic's partitions, from metadata that is at most metadataTTL old.
+func (r *reader) partitions(ctx context.Context) (int, error) {
+	return partitions(ctx, r.client, r.topic)
+}
+
+func partitions(ctx context.Context, client *kafka.Client, topic string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	m, err := client.Transport.RoundTrip(ctx, client.Addr, &metadata.Request{TopicNames: []string{topic}})
+	if err != nil {
+		return 0, fmt.Errorf("ask for the partitions of %s: %w", topic, err)
+	}
+	for _, t := range m.(*metadata.Response).Topics {
+		if t.Name == topic && t.ErrorCode != 0 {
+			return 0, fmt.Errorf("ask for the partitions of %s: %w", topic, kafka.Error(t.ErrorCode))
+		}
+		if t.Name == topic && len(t.Partitions) > 0 {
+			return len(t.Partitions), nil
+		}
+	}
+	return 0, fmt.Errorf("ask for the partitions of %s: %w", topic, kafka.UnknownTopicOrPartition)
+}
+
+// bounds asks for the first offset that the log still has and the next one it will give.
+func (r *reader) bounds(ctx context.Context, partition int) (first, end int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	res, err := r.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
+		Topics: map[string][]kafka.OffsetRequest{r.topic: {kafka.FirstOffsetOf(partition), kafka.LastOffsetOf(partition)}},
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("ask for the offsets of %s-%d: %w", r.topic, partition, err)
+	}
+	for _, p := range res.Topics[r.topic] {
+		switch {
+		case p.Partition != partition:
+		case p.Error != nil:
+			return 0, 0, fmt.Errorf("ask for the offsets of %s-%d: %w", r.topic, partition, p.Error)
+		case p.FirstOffset < 0 || p.LastOffset < 0:
+			return 0, 0, fmt.Errorf("ask for the offsets of %s-%d: no answer", r.topic, partition)
+		default:
+			return p.FirstOffset, p.LastOffset, nil
+		}
+	}
+	return 0, 0, fmt.Errorf("ask for the offsets of %s-%d: %w", r.topic, partition, kafka.UnknownTopicOrPartition)
+}
+
+// question is one fetch.
+type question struct {
+	partition          int
+	offset             int64
+	minBytes, maxBytes int
+	wait               time.Duration // how long the broker may wait for minBytes
+}
+
+// answer is what a fetch brought. The records' bytes are fresh memory and belong to the caller.
+type answer struct {
+	records    []Record
+	next       int64 // where to go on: past what was read, and past what holds nothing to read
+	start, end int64 // the log's bounds
+}
+
+// fetch asks once. A panic while the answer is taken apart is an error like others.
+func (r *reader) fetch(ctx context.Context, q question) (a answer, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("fetch %s-%d at %d: panic: %v\n%s", r.topic, q.partition, q.offset, p, debug.Stack())
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, q.wait+requestTimeout)
+	defer cancel()
+	res, err := r.client.Fetch(ctx, &kafka.FetchRequest{
+		Topic: r.topic, Partition: q.partition, Offset: q.offset,
+		MinBytes: int64(q.minBytes), MaxBytes: int64(q.maxBytes), MaxWait: q.wait,
+	})
+	if err == nil {
+		err = res.Error
+	}
+	if err != nil {
+		return answer{}, fmt.Errorf("fetch %s-%d at %d: %w", r.topic, q.partition, q.offset, err)
+	}
+	a = answer{next: q.offset, start: res.LogStartOffset, end: res.HighWatermark}
+	batches := []kafka.RecordReader{res.Records}
+	if stream, ok := res.Records.(*protocol.RecordStream); ok {
+		batches = stream.Records
+	}
+	buf := arena{}
+	found := false
+	for _, batch := range batches {
+		control, isControl := batch.(*protocol.ControlBatch)
+		if isControl {
+			batch = control.Records
+		}
+		if err := r.take(&a, &buf, batch, q, isControl); err != nil {
+			return answer{}, err
+		}
+		_, isBatch := batch.(*protocol.RecordBatch)
+		found = found || isBatch || isControl
+	}
+	if a.next == q.offset && found && a.end > q.offset {
+		// A batch whose tail was compacted away answers for offsets that no record has; kafka-go does not tell where it ends.
+		a.next = q.offset + 1
+	}
+	return a, nil
+}
+
+// take reads the records of one batch. A batch may begin before the offset asked for.
+func (r *reader) take(a *answer, buf *arena, batch kafka.RecordReader, q question, control bool) error {
+	for {
+		rec, err := batch.ReadRecord()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read %s-%d after %d: %w", r.topic, q.partition, a.next, err)
+		}
+		if rec.Offset >= a.next {
+			a.next = rec.Offset + 1
+			if !control {
+				out := Record{Topic: r.topic, Partition: int32(q.partition), Offset: rec.Offset, Time: rec.Time.UnixMilli()}
+				if err := buf.record(rec, &out); err != nil {
+					return fmt.Errorf("read %s-%d at %d: %w", r.topic, q.partition, rec.Offset, err)
+				}
+				a.records = append(a.records, out)
+				continue
+			}
+		}
+		closeBytes(rec.Key)
+		closeBytes(rec.Value)
+	}
+}
+
+func closeBytes(b kafka.Bytes) {
+	if b != nil {
+		_ = b.Close()
+	}
+}
+
+// arena hands out memory for keys and values in pieces of 64 KiB, so that a record does not cost two allocations.
+type arena struct{ free []byte }
+
+func (m *arena) record(from *kafka.Record, to *Record) (err error) {
+	if to.Key, err = m.read(from.Key); err != nil {
+		return err
+	}
+	if to.Value, err = m.read(from.Value); err != nil {
+		return err
+	}
+	for _, h := range from.Headers {
+		to.Headers = append(to.Headers, Header{Name: h.Key, Value: h.Value})
+	}
+	return nil
+}
+
+func (m *arena) read(b kafka.Bytes) ([]byte, error) {
+	if b == nil {
+		return nil, nil
+	}
+	defer closeBytes(b)
+	n := b.Len()
+	if n == 0 {
+		return []byte{}, nil // empty is not null
+	}
+	if n > len(m.free) {
+		m.free = make([]byte, max(n, 64<<10))
+	}
+	out := m.free[:n:n]
+	m.free = m.free[n:]
+	_, err := io.ReadFull(b, out)
+	return out, err
+}

@@ -1,0 +1,625 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"go.uber.org/zap"
+
+	"freshet"
+)
+
+// Why a loop leaves off.
+var (
+	errEnded  = errors.New("the generation ended")
+	errRewind = errors.New("read again from the committed offset")
+)
+
+// States of a loop, as Status names them.
+const (
+	stateStarting = "starting"
+	stateRunning  = "running"
+	stateRetrying = "retrying"
+	stateStopped  = "stopped"
+	stateLeft     = "left"
+)
+
+// handleTries is how often events are offered before they are held to be at fault.
+const handleTries = 5
+
+// beyondPatience is how long an offset may lie beyond the log's end before the topic is taken for another one: a broker that
+// just became leader may say too low an end for a moment.
+const beyondPatience = 3 * time.Second
+
+// partition is the loop of one assigned partition in one generation. The fields above mu belong to the loop's goroutine.
+type partition struct {
+	c      *Consumer
+	g      *generation
+	source freshet.Source
+	log    *zap.Logger
+
+	next      int64 // offset to fetch next; -1 = nothing committed, the start is to be found
+	first     int64 // lowest offset fetched in this generation
+	count     int   // partitions of the topic, for the misrouted; 0 = unknown
+	lastCount int   // records of the last fetch
+	lastBytes int   // and their size
+	again     map[listKey]bool
+	events    []freshet.Event // the batch's memory, used again and again
+
+	turned atomic.Int64 // when the loop last turned, Unix nanoseconds
+
+	mu       sync.Mutex
+	progress Progress
+	lastTime int64 // record time of the last applied record, Unix milliseconds
+	marks    marks
+	due      int64 // next offset to commit; -1 = none
+	state    string
+	err      error
+	asked    bool  // somebody wants a rewind
+	askedTo  int64 // and to there, if lower than the committed one; -1 = just to that
+}
+
+type listKey struct{ user, surface string }
+
+func newPartition(c *Consumer, g *generation, a kafka.PartitionAssignment) *partition {
+	source := freshet.Source{Topic: c.cfg.Topic, Incarnation: c.cfg.TopicIncarnation, Partition: int32(a.ID)}
+	at := max(a.Offset, -1) // negative = nothing committed
+	p := &partition{
+		c: c, g: g, source: source, log: c.log.With(zap.Int("partition", a.ID)), next: at, first: math.MaxInt64,
+		again: map[listKey]bool{}, due: -1, askedTo: -1, state: stateStarting,
+		progress: Progress{Applied: max(at, 0), Committed: at, End: max(at, 0)},
+	}
+	p.turn()
+	return p
+}
+
+// run is the loop: find where to begin, read until something makes it begin elsewhere or leave.
+func (p *partition) run(ended context.Context) {
+	alive, stop := context.WithCancel(ended) // a context of the standard library: deriving from it costs no goroutine
+	defer stop()
+	work, finish := p.workUntil(alive)
+	defer finish()
+	defer p.leave()
+	for p.locate(alive) {
+		err := p.read(alive, work)
+		switch {
+		case alive.Err() != nil:
+			return
+		case errors.Is(err, errRewind):
+			p.rewind(alive)
+		}
+	}
+}
+
+// workUntil gives the context of the batch in hand: it outlives the generation by the drain time, and Run's own end likewise.
+func (p *partition) workUntil(alive context.Context) (context.Context, context.CancelFunc) {
+	work, cancel := context.WithCancel(p.g.run)
+	stop := context.AfterFunc(alive, func() {
+		drain := time.AfterFunc(p.c.cfg.drain(), cancel)
+		context.AfterFunc(work, func() { drain.Stop() })
+	})
+	return work, func() { stop(); cancel() }
+}
+
+func (p *partition) leave() {
+	p.c.handler.Release(p.source)
+	p.mu.Lock()
+	p.state = stateLeft
+	p.mu.Unlock()
+	p.c.observe.Left(p.source)
+}
+
+// locate checks where to read against what the log has. It returns false when the generation ended or the partition stopped.
+func (p *partition) locate(alive context.Context) bool {
+	var wait backoff
+	var beyond time.Time
+	for {
+		begin, end, err := p.c.reader.bounds(alive, int(p.source.Partition))
+		p.turn()
+		if err == nil && p.next > end {
+			if beyond.IsZero() {
+				beyond = time.Now()
+			}
+			err = p.truncated(end)
+			if time.Since(beyond) > beyondPatience {
+				p.stop(err)
+				<-alive.Done()
+				return false
+			}
+		} else if err == nil {
+			err = p.settle(alive, begin, end)
+		}
+		if err == nil {
+			p.fine()
+			return true
+		}
+		if alive.Err() != nil {
+			return false
+		}
+		p.trouble(StageFetch, err)
+		if !wait.wait(alive) {
+			return false
+		}
+	}
+}
+
+func (p *partition) truncated(end int64) error {
+	return fmt.Errorf("%s-%d: offset %d was committed but the log ends at %d: the topic was created anew or truncated; "+
+		"start with --topic-incarnation %d to read it as a new one", p.source.Topic, p.source.Partition, p.next, end, p.source.Incarnation+1)
+}
+
+// settle fixes the offset to begin at, given the log's bounds.
+func (p *partition) settle(alive context.Context, begin, end int64) error {
+	if n, err := p.c.reader.partitions(alive); err == nil {
+		p.count = n
+	}
+	switch {
+	case p.next < 0:
+		at, err := p.start(begin, end)
+		if err != nil {
+			return err
+		}
+		p.next = at
+	case p.next < begin:
+		p.gap(begin)
+	}
+	p.first = min(p.first, p.next)
+	p.mu.Lock()
+	p.progress.Applied, p.progress.End = p.next, end
+	p.mu.Unlock()
+	return nil
+}
+
+// start finds the first offset of a partition without a commit. "latest" means the end, but a partition that was added since the
+// group began to commit is read from its beginning. The end is committed at once, else a rebalance before the first event would
+// move it.
+func (p *partition) start(begin, end int64) (int64, error) {
+	if p.c.cfg.Start == StartEarliest || p.source.Partition >= p.c.added {
+		return begin, nil
+	}
+	return end, p.commitNow(end)
+}
+
+func (p *partition) commitNow(next int64) error {
+	p.g.mu.Lock()
+	defer p.g.mu.Unlock()
+	return p.g.commit(map[int]int64{int(p.source.Partition): next})
+}
+
+// gap notes records that the log deleted before they were read, and goes on behind them.
+func (p *partition) gap(to int64) {
+	p.log.Warn("records were deleted before they were read; raise the topic's retention or add workers",
+		zap.Int64("from", p.next), zap.Int64("to", to), zap.Int64("records", to-p.next))
+	p.c.observe.Gap(p.source, to-p.next)
+	p.next = to
+}
+
+// read fetches and takes until the generation ends or reading must begin elsewhere.
+func (p *partition) read(alive, work context.Context) error {
+	var wait backoff
+	for alive.Err() == nil {
+		if p.rewindAsked() {
+			return errRewind
+		}
+		began := time.Now()
+		a, err := p.c.reader.fetch(alive, p.question())
+		p.turn()
+		switch {
+		case alive.Err() != nil:
+			return errEnded
+		case errors.Is(err, kafka.OffsetOutOfRange):
+			return err
+		case err != nil:
+			p.lastCount = 0
+			p.trouble(StageFetch, err)
+			wait.wait(alive)
+			continue
+		}
+		wait.reset()
+		p.fine()
+		if len(a.records) > 0 {
+			p.c.observe.Stage(StageFetch, time.Since(began))
+		}
+		if err := p.takeAll(alive, work, a); err != nil {
+			return err
+		}
+	}
+	return errEnded
+}
+
+// question asks for one record or more at once, and waits for a fuller batch only if the last one showed that many are coming.
+func (p *partition) question() question {
+	q := question{partition: int(p.source.Partition), offset: p.next, minBytes: 1, maxBytes: p.c.cfg.FetchBytes, wait: p.c.cfg.FetchWait}
+	if full := p.c.cfg.BatchEvents; p.c.cfg.Linger > 0 && p.lastCount >= max(full/8, 2) && p.lastCount < full {
+		q.minBytes = min(p.lastBytes/p.lastCount*full, q.maxBytes)
+		q.wait = p.c.cfg.Linger
+	}
+	return q
+}
+
+// takeAll takes what one fetch brought, in batches.
+func (p *partition) takeAll(alive, work context.Context, a answer) error {
+	p.lastCount, p.lastBytes = len(a.records), 0
+	clear(p.again)
+	if len(a.records) > 0 && a.start > p.next {
+		p.gap(min(a.start, a.records[0].Offset))
+	}
+	p.mu.Lock()
+	p.progress.End = max(a.end, a.next)
+	p.mu.Unlock()
+	if len(a.records) == 0 {
+		p.done(a.next, p.lastTime)
+		return nil
+	}
+	for rest := a.records; len(rest) > 0; {
+		n := min(len(rest), p.c.cfg.BatchEvents)
+		batch, next := rest[:n], a.next
+		if rest = rest[n:]; len(rest) > 0 {
+			next = rest[0].Offset
+		}
+		if alive.Err() != nil {
+			return errEnded
+		}
+		if err := p.take(alive, work, batch); err != nil {
+			return err
+		}
+		p.done(next, batch[n-1].Time)
+	}
+	return nil
+}
+
+// take is one batch on its way: decode, dead letters, handle, publish.
+func (p *partition) take(alive, work context.Context, batch []Record) error {
+	began := time.Now()
+	events, bad := p.decode(batch)
+	p.c.observe.Stage(StageDecode, time.Since(began))
+	if err := p.bury(alive, work, bad); err != nil {
+		return err
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	p.c.observe.Batch(p.source, len(events))
+	return p.fold(alive, work, events, handleTries)
+}
+
+// decode reads the batch's events, in place of the last batch's.
+func (p *partition) decode(batch []Record) (events []freshet.Event, bad []DeadLetter) {
+	events = p.events[:0]
+	for i := range batch {
+		r := &batch[i]
+		p.lastBytes += r.bytes()
+		e, err := p.c.decoder.Decode(r, freshet.Position{Source: p.source, Offset: r.Offset})
+		if err != nil {
+			bad = append(bad, DeadLetter{Record: *r, Stage: StageDecode, Err: err})
+			continue
+		}
+		if p.count > 0 && partitionOf(r.Key, p.count) != int(p.source.Partition) {
+			p.c.observe.Misrouted(p.source)
+		}
+		events = append(events, e)
+	}
+	p.events = events
+	return events, bad
+}
+
+// bury writes dead letters and returns when they are acknowledged.
+func (p *partition) bury(alive, work context.Context, bad []DeadLetter) error {
+	if len(bad) == 0 {
+		return nil
+	}
+	if p.c.letters != nil {
+		put := func() error { return p.c.letters.Put(work, bad...) }
+		if err := p.insist(alive, work, "dead-letter", put); err != nil {
+			return err
+		}
+	}
+	for i := range bad {
+		p.c.observe.DeadLetter(bad[i].Stage, reason(&bad[i]))
+	}
+	return nil
+}
+
+// reason is the field at fault, without the place in a list: it becomes a metric's label.
+func reason(l *DeadLetter) string {
+	var field *freshet.FieldError
+	if !errors.As(l.Err, &field) {
+		return l.Stage
+	}
+	if cut := strings.IndexAny(field.Field, ".["); cut > 0 {
+		return field.Field[:cut]
+	}
+	return field.Field
+}
+
+// fold offers events to the handler until they are saved, and publishes what they led to. Events that fail for a reason of their
+// own as often as tries are taken apart.
+func (p *partition) fold(alive, work context.Context, events []freshet.Event, tries int) error {
+	var wait backoff
+	for failed := 0; ; {
+		began := time.Now()
+		lists, err := p.handle(work, events)
+		p.turn()
+		if err == nil {
+			p.c.observe.Stage(StageHandle, time.Since(began))
+			p.fine()
+			return p.publish(alive, work, lists, began)
+		}
+		switch {
+		case work.Err() != nil:
+			return errEnded
+		case errors.Is(err, freshet.ErrLost):
+			p.log.Error("the store holds less than was saved to it; reading again from the committed offset", zap.Error(err))
+			return errRewind
+		case errors.Is(err, freshet.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+			// It passes; nothing is held against the events.
+		default:
+			if failed++; failed >= tries {
+				return p.split(alive, work, events, err)
+			}
+		}
+		p.trouble(StageHandle, err)
+		if !wait.wait(alive) {
+			return errEnded
+		}
+		if p.rewindAsked() {
+			return errRewind
+		}
+	}
+}
+
+// handle calls the handler and takes a panic for an error.
+func (p *partition) handle(work context.Context, events []freshet.Event) (lists []freshet.Publication, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			lists, err = nil, fmt.Errorf("handle %d events: panic: %v\n%s", len(events), r, debug.Stack())
+		}
+	}()
+	return p.c.handler.Handle(work, events)
+}
+
+// split halves events that cannot be handled until the one that is to blame stands alone; that one goes to the dead letters.
+func (p *partition) split(alive, work context.Context, events []freshet.Event, cause error) error {
+	if len(events) > 1 {
+		for _, half := range [][]freshet.Event{events[:len(events)/2], events[len(events)/2:]} {
+			tries := 1
+			if len(half) == 1 {
+				tries = handleTries
+			}
+			if err := p.fold(alive, work, half, tries); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	at := events[0].Position
+	p.log.Error("ALARM: an event cannot be handled; it goes to the dead letters",
+		zap.Int64("offset", at.Offset), zap.String("event_id", events[0].ID), zap.Error(cause))
+	letter, err := p.letterOf(alive, at, cause)
+	if err != nil {
+		return err
+	}
+	return p.bury(alive, work, []DeadLetter{letter})
+}
+
+// letterOf fetches the record of an event again, so that its dead letter holds the bytes that were received.
+func (p *partition) letterOf(alive context.Context, at freshet.Position, cause error) (DeadLetter, error) {
+	var wait backoff
+	for {
+		a, err := p.c.reader.fetch(alive, question{partition: int(at.Partition), offset: at.Offset, minBytes: 1, maxBytes: p.c.cfg.FetchBytes, wait: p.c.cfg.FetchWait})
+		if err == nil && len(a.records) > 0 && a.records[0].Offset == at.Offset {
+			return DeadLetter{Record: a.records[0], Stage: StageHandle, Err: cause}, nil
+		}
+		if errors.Is(err, kafka.OffsetOutOfRange) || err == nil && a.next > at.Offset {
+			// Deleted meanwhile: the letter says so by having no bytes.
+			return DeadLetter{Record: Record{Topic: at.Topic, Partition: at.Partition, Offset: at.Offset}, Stage: StageHandle, Err: cause}, nil
+		}
+		p.turn()
+		if err != nil {
+			p.trouble(StageFetch, err)
+		}
+		if !wait.wait(alive) {
+			return DeadLetter{}, errEnded
+		}
+	}
+}
+
+// publish writes the lists and returns when they are acknowledged. If the save may no longer be the last word by then, it looks
+// again and publishes what is newer, until nothing is.
+func (p *partition) publish(alive, work context.Context, lists []freshet.Publication, saved time.Time) error {
+	if p.c.lists == nil {
+		return nil
+	}
+	began := time.Now()
+	for due := p.wanted(lists); len(due) > 0; {
+		put := func() error { return p.c.lists.PublishLists(work, due) }
+		if err := p.insist(alive, work, StagePublish, put); err != nil {
+			return err
+		}
+		again, ok := p.c.handler.(Rechecker)
+		if !ok || alive.Err() == nil && time.Since(saved) <= p.c.cfg.SessionTimeout/2 {
+			break
+		}
+		var newer []freshet.Publication
+		look := func() (err error) { newer, err = again.Recheck(work, due); return err }
+		if err := p.insist(alive, work, StagePublish, look); err != nil {
+			return err
+		}
+		due = newer
+	}
+	p.c.observe.Stage(StagePublish, time.Since(began))
+	return nil
+}
+
+// wanted leaves out stored lists that were published before: those computed from an event that lies before everything fetched in
+// this generation, and those that this fetch has brought already.
+func (p *partition) wanted(lists []freshet.Publication) []freshet.Publication {
+	due := make([]freshet.Publication, 0, len(lists))
+	for _, l := range lists {
+		if l.Stored {
+			key := listKey{l.UserID, l.Surface}
+			if l.From.Source != p.source || l.From.Offset < p.first || p.again[key] {
+				continue
+			}
+			p.again[key] = true
+		}
+		due = append(due, l)
+	}
+	return due
+}
+
+// insist does something until it succeeds, or until the time for the batch in hand is over.
+func (p *partition) insist(alive, work context.Context, stage string, do func() error) error {
+	var wait backoff
+	for {
+		err := do()
+		p.turn()
+		if err == nil {
+			p.fine()
+			return nil
+		}
+		if work.Err() != nil {
+			return errEnded
+		}
+		p.trouble(stage, err)
+		if !wait.wait(alive) {
+			return errEnded
+		}
+	}
+}
+
+// done notes that everything below next is saved and published.
+func (p *partition) done(next, recordTime int64) {
+	p.next = next
+	p.mu.Lock()
+	if next > p.progress.Applied {
+		p.marks.note(next, time.Now())
+	}
+	p.progress.Applied, p.lastTime = next, recordTime
+	now := p.current()
+	p.mu.Unlock()
+	p.c.observe.Moved(p.source, now)
+}
+
+// current is the progress with its lag; the caller holds mu.
+func (p *partition) current() Progress {
+	now := p.progress
+	if now.Records() > 0 && p.lastTime > 0 {
+		now.Lag = max(0, time.Since(time.UnixMilli(p.lastTime)))
+	}
+	return now
+}
+
+// rewind drops the local copies and goes back to the committed offset, or to where it was asked to.
+func (p *partition) rewind(alive context.Context) {
+	p.c.handler.Release(p.source)
+	p.c.observe.Rollback(p.source)
+	p.mu.Lock()
+	to, askedTo := p.progress.Committed, p.askedTo
+	if to < 0 {
+		to = p.first
+	}
+	p.asked, p.askedTo = false, -1
+	p.marks.forget()
+	p.due = -1
+	p.mu.Unlock()
+	if askedTo >= 0 && askedTo < to {
+		to = askedTo
+		var wait backoff
+		for err := p.commitNow(to); err != nil && wait.wait(alive); err = p.commitNow(to) {
+			p.turn()
+			p.trouble("commit", err)
+		}
+	}
+	p.log.Warn("rewound", zap.Int64("from", p.next), zap.Int64("to", to))
+	p.next = to
+	p.first = min(p.first, to)
+}
+
+func (p *partition) askRewind(to int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = true
+	if to >= 0 && (p.askedTo < 0 || to < p.askedTo) {
+		p.askedTo = to
+	}
+}
+
+func (p *partition) rewindAsked() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
+}
+
+// markDue moves what is old enough to what shall be committed.
+func (p *partition) markDue(limit time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if next := p.marks.due(limit); next >= 0 {
+		p.due = next
+	}
+}
+
+func (p *partition) toCommit() (int64, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.due, p.due > p.progress.Committed
+}
+
+func (p *partition) committedAt(next int64) {
+	p.mu.Lock()
+	p.progress.Committed = next
+	now := p.current()
+	p.mu.Unlock()
+	p.c.observe.Moved(p.source, now)
+}
+
+// turn says that the loop is alive.
+func (p *partition) turn() { p.turned.Store(time.Now().UnixNano()) }
+
+// trouble notes a failure that is being retried; only the first of a row is logged.
+func (p *partition) trouble(stage string, err error) {
+	p.c.observe.Retried(p.source, stage)
+	p.mu.Lock()
+	was := p.state
+	p.state, p.err = stateRetrying, err
+	p.mu.Unlock()
+	if was != stateRetrying {
+		p.log.Warn("trying again until it works", zap.String("stage", stage), zap.Error(err))
+	}
+}
+
+// fine notes that what failed works again.
+func (p *partition) fine() {
+	p.mu.Lock()
+	was := p.state
+	p.state, p.err = stateRunning, nil
+	p.mu.Unlock()
+	if was == stateRetrying {
+		p.log.Info("works again")
+	}
+}
+
+func (p *partition) stop(err error) {
+	p.mu.Lock()
+	p.state, p.err = stateStopped, err
+	p.mu.Unlock()
+	p.log.Error("ALARM: partition stopped", zap.Error(err))
+}
+
+func (p *partition) status() (PartitionStatus, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return PartitionStatus{
+		Source: p.source, Progress: p.current(), State: p.state, Err: p.err,
+		Since: time.Duration(time.Now().UnixNano() - p.turned.Load()),
+	}, p.state != stateLeft
+}
