@@ -1,0 +1,56 @@
+package featurestore
+
+import "freshet"
+
+// keys builds every key that freshet uses (docs/contracts.md). Ids are escaped, so that the braces around one are the hash tag.
+type keys struct {
+	prefix string // "freshet:"
+	lane   string // "freshet:live:"
+	public bool   // records go to the public keys
+}
+
+func keysOf(c Config) keys {
+	return keys{prefix: c.Prefix + ":", lane: c.Prefix + ":" + c.Lane + ":", public: c.Owner}
+}
+
+func (k keys) profile(user string) string { return k.lane + "profile:{" + freshet.EscapeID(user) + "}" }
+
+// record is where this lane writes a user's list.
+func (k keys) record(user, surface string) string {
+	space := k.lane
+	if k.public {
+		space = k.prefix
+	}
+	key := space + "recs:{" + freshet.EscapeID(user) + "}"
+	if surface != freshet.HomeSurface {
+		key += ":" + freshet.EscapeID(surface)
+	}
+	return key
+}
+
+// fallback is the list for users without one of their own.
+func (k keys) fallback(surface string) string {
+	if surface == freshet.HomeSurface {
+		return k.prefix + "recs:default"
+	}
+	return k.prefix + "recs:default:" + freshet.EscapeID(surface)
+}
+
+func (k keys) item(id string) string     { return k.prefix + "item:{" + freshet.EscapeID(id) + "}" }
+func (k keys) vector(id string) string   { return k.prefix + "itemvec:{" + freshet.EscapeID(id) + "}" }
+func (k keys) similar(id string) string  { return k.prefix + "similar:{" + freshet.EscapeID(id) + "}" }
+func (k keys) covisit(id string) string  { return k.lane + "covisit:{" + freshet.EscapeID(id) + "}" }
+func (k keys) lanes() string             { return k.prefix + "lanes" }
+func (k keys) trending() string          { return k.prefix + "trending" }
+func (k keys) popular(dom string) string { return join(k.prefix+"popular", dom) }
+
+func (k keys) sentinel(group, tag string) string {
+	return k.lane + "sentinel:" + freshet.EscapeID(group) + ":{" + tag + "}"
+}
+
+func join(key, part string) string {
+	if part == "" {
+		return key
+	}
+	return key + ":" + freshet.EscapeID(part)
+}
