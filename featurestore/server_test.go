@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"freshet/featurestore"
@@ -177,3 +178,5 @@ func addrs(nodes []*server) []string {
 	}
 	return list
 }
+
+func nop() *zap.Logger { return zap.NewNop() }
