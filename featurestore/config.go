@@ -49,6 +49,15 @@ type TLS struct {
 	ServerName string // name to verify; empty = the address's host
 }
 
+// String shows the configuration without the password, whatever prints it.
+func (c Config) String() string {
+	type plain Config
+	if c.Password != "" {
+		c.Password = "***"
+	}
+	return fmt.Sprintf("%+v", plain(c))
+}
+
 // withDefaults fills what was left out.
 func (c Config) withDefaults() Config {
 	if len(c.Addrs) == 0 {

@@ -3,6 +3,7 @@ package featurestore_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -358,8 +359,15 @@ func TestThePasswordStaysSecret(t *testing.T) {
 		}
 	}
 	r := open(t, featurestore.Config{Addrs: []string{s.addr}, Password: password})
-	if shown := fmt.Sprintf("%+v", r.Config()); strings.Contains(shown, password) {
-		t.Errorf("the configuration shows it: %s", shown)
+	given := featurestore.Config{Addrs: []string{s.addr}, Password: password}
+	marshalled, err := json.Marshal(given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shown := range []string{fmt.Sprintf("%+v", r.Config()), fmt.Sprint(given), fmt.Sprintf("%+v", given), string(marshalled)} {
+		if strings.Contains(shown, password) || !strings.Contains(shown, s.addr) {
+			t.Errorf("the configuration shows %s", shown)
+		}
 	}
 	mustSave(t, r, first("u", "a"))
 }

@@ -180,3 +180,13 @@ func addrs(nodes []*server) []string {
 }
 
 func nop() *zap.Logger { return zap.NewNop() }
+
+// repoFile is a file of the repository by its path from the root.
+func repoFile(t testing.TB, path string) string {
+	t.Helper()
+	full, err := filepath.Abs(filepath.Join("..", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return full
+}
