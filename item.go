@@ -56,3 +56,18 @@ func (i *Item) Validate() error {
 	}
 	return nil
 }
+
+// ItemVector is what the text encoder made of an item. Text and Encoder are hashes of the text and of the encoder that read it:
+// where both still hold, the vector need not be computed again.
+type ItemVector struct {
+	ItemID  string
+	Text    uint64
+	Encoder uint64
+	Vector  []float32 // nil where none is stored
+}
+
+// Scored is an item and its score, the higher the better.
+type Scored struct {
+	ItemID string
+	Score  float64
+}

@@ -11,8 +11,8 @@ import (
 type Index interface {
 	// Search gives the n best items for each of the B queries, [B, dim] row-major.
 	Search(ctx context.Context, queries []float32, n int) (freshet.Hits, error)
-	// Score writes the score of each item for one query; an item that is not in the index scores lowest.
-	Score(query []float32, items []string, out []float32)
+	// Score gives the score of each item for one query, the lowest number for an item without a vector.
+	Score(ctx context.Context, query []float32, items []string) []float32
 	// Vector gives an item's vector, read only.
 	Vector(itemID string) ([]float32, freshet.VectorKind)
 }
@@ -65,12 +65,12 @@ func (s *Sequence) Propose(ctx context.Context, subjects []freshet.Subject, n in
 }
 
 // Score implements the engine's Source: the model's logit of each item.
-func (s *Sequence) Score(_ context.Context, who *freshet.Subject, items []string, out []float32) error {
+func (s *Sequence) Score(ctx context.Context, who *freshet.Subject, items []string, out []float32) error {
 	if who.Queries == nil {
 		clear(out)
 		return nil
 	}
-	s.index.Score(who.Queries[s.task], items, out)
+	copy(out, s.index.Score(ctx, who.Queries[s.task], items))
 	return nil
 }
 

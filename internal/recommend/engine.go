@@ -87,6 +87,8 @@ type Config struct {
 	HotUsers   int                // local copies per partition; default 20,000
 	// Excluded removes an item from a user's lists beyond the surfaces' own rules (evaluation hands in the full seen set).
 	Excluded func(userID, itemID string) bool
+	// Available says whether an item may be recommended at this moment; nil = every item may.
+	Available func(itemID string) bool
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }

@@ -97,10 +97,10 @@ func (e *Engine) lists(ctx context.Context, s *Surface, subjects []freshet.Subje
 }
 
 func (e *Engine) hides(user string, set map[string]bool) func(string) bool {
-	if e.cfg.Excluded == nil {
-		return func(id string) bool { return set[id] }
+	available, excluded := e.cfg.Available, e.cfg.Excluded
+	return func(id string) bool {
+		return set[id] || (available != nil && !available(id)) || (excluded != nil && excluded(user, id))
 	}
-	return func(id string) bool { return set[id] || e.cfg.Excluded(user, id) }
 }
 
 // propose asks every source and gives, per subject, each source's proposals; exhausted tells whether all sources gave all they have.

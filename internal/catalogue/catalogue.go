@@ -1,0 +1,290 @@
+// Package catalogue keeps what may be recommended up to date: it takes the changes of the items topic in, holds the items in
+// memory, gives those the model never saw a vector from their text, tells the index what may stand in a list, and has the text
+// of every item encoded in the background. Titles and rules read from it; Kafka and Redis are behind small interfaces.
+package catalogue
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"freshet"
+)
+
+// Index is the part of the top-K index that a catalogue changes.
+type Index interface {
+	// Upsert gives an item that the bundle does not know a vector; it is found from then on, if recommendable.
+	Upsert(itemID string, vector []float32, bias float32) error
+	// SetRecommendable tells whether the index knows the item.
+	SetRecommendable(itemID string, on bool) bool
+	Remove(itemID string) bool
+	Vector(itemID string) ([]float32, freshet.VectorKind)
+}
+
+// Encoder reads texts. Hash changes when its vectors do.
+type Encoder interface {
+	Encode(ctx context.Context, texts []string) ([][]float32, error)
+	Hash() uint64
+}
+
+// Tower makes item vectors of text vectors.
+type Tower interface {
+	ItemVectors(ctx context.Context, texts [][]float32) ([][]float32, error)
+}
+
+// Store keeps items for frontends and text vectors for the next start.
+type Store interface {
+	PutItems(ctx context.Context, items []freshet.Item) error
+	DeleteItems(ctx context.Context, ids []string) error
+	PutVectors(ctx context.Context, vectors []freshet.ItemVector) error
+	Vectors(ctx context.Context, ids []string) ([]freshet.ItemVector, error)
+}
+
+// Change is one record of the items topic: the whole item, or nil for its removal.
+type Change struct {
+	ItemID string
+	Item   *freshet.Item
+}
+
+// Catalogue is safe for concurrent use; Apply must be called by one goroutine, in the topic's order.
+type Catalogue struct {
+	index   Index
+	encoder Encoder // nil: no texts are read
+	tower   Tower   // nil: items the bundle does not know cannot be recommended
+	store   Store
+	now     func() time.Time
+	log     *zap.Logger
+
+	mu       sync.RWMutex
+	items    map[string]*freshet.Item
+	expiring map[string]time.Time
+	backlog  []string // items whose text has not been read yet
+	wake     chan struct{}
+	progress func(done, total int)
+	encoded  int
+}
+
+// New makes an empty catalogue. encoder and tower may be nil.
+func New(index Index, encoder Encoder, tower Tower, store Store, now func() time.Time, log *zap.Logger) *Catalogue {
+	return &Catalogue{index: index, encoder: encoder, tower: tower, store: store, now: now, log: log.Named("catalogue"),
+		items: map[string]*freshet.Item{}, expiring: map[string]time.Time{}, wake: make(chan struct{}, 1), progress: func(int, int) {}}
+}
+
+// OnProgress sets what hears how many texts have been encoded of how many; call it before Run.
+func (c *Catalogue) OnProgress(f func(done, total int)) { c.progress = f }
+
+// Item gives an item, read only.
+func (c *Catalogue) Item(id string) (*freshet.Item, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	i, ok := c.items[id]
+	return i, ok
+}
+
+// Recommendable tells whether an item may stand in a list now. An item that nobody published may not.
+func (c *Catalogue) Recommendable(id string) bool {
+	i, ok := c.Item(id)
+	return ok && i.Recommendable(c.now())
+}
+
+// Len is the number of items.
+func (c *Catalogue) Len() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.items)
+}
+
+// Apply takes changes in. Later changes of one item win. Items the bundle does not know are encoded at once, so that they can be
+// recommended when Apply returns; the texts of the others are read in the background.
+func (c *Catalogue) Apply(ctx context.Context, changes []Change) error {
+	latest := make(map[string]*freshet.Item, len(changes))
+	order := make([]string, 0, len(changes))
+	for _, ch := range changes {
+		if _, again := latest[ch.ItemID]; !again {
+			order = append(order, ch.ItemID)
+		}
+		latest[ch.ItemID] = ch.Item
+	}
+	var put []freshet.Item
+	var gone, fresh []string
+	for _, id := range order {
+		item := latest[id]
+		if item == nil {
+			gone = append(gone, id)
+			continue
+		}
+		put = append(put, *item)
+		if _, kind := c.index.Vector(id); kind != freshet.Trained && c.tower != nil && c.encoder != nil {
+			fresh = append(fresh, id)
+		}
+	}
+	if err := c.vectors(ctx, fresh, latest); err != nil {
+		return err
+	}
+	c.take(order, latest)
+	if err := c.store.PutItems(ctx, put); err != nil {
+		return fmt.Errorf("store %d items: %w", len(put), err)
+	}
+	if err := c.store.DeleteItems(ctx, gone); err != nil {
+		return fmt.Errorf("delete %d items: %w", len(gone), err)
+	}
+	return nil
+}
+
+// take makes the changes visible: in memory, in the index, in the backlog of texts.
+func (c *Catalogue) take(order []string, latest map[string]*freshet.Item) {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range order {
+		item := latest[id]
+		delete(c.expiring, id)
+		if item == nil {
+			delete(c.items, id)
+			c.index.Remove(id)
+			continue
+		}
+		c.items[id] = item
+		if item.ExpiresAt != nil && item.ExpiresAt.After(now) {
+			c.expiring[id] = *item.ExpiresAt
+		}
+		c.index.SetRecommendable(id, item.Recommendable(now))
+		c.backlog = append(c.backlog, id)
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// encodeBatch is how many texts are read between two looks at the context and the progress.
+const encodeBatch = 32
+
+// vectors gives items the bundle does not know a place in the index.
+func (c *Catalogue) vectors(ctx context.Context, ids []string, items map[string]*freshet.Item) error {
+	for len(ids) > 0 {
+		n := min(encodeBatch, len(ids))
+		texts, err := c.textVectors(ctx, ids[:n], items)
+		if err != nil {
+			return err
+		}
+		vectors, err := c.tower.ItemVectors(ctx, texts)
+		if err != nil {
+			return fmt.Errorf("make %d item vectors: %w", n, err)
+		}
+		for i, v := range vectors {
+			if err := c.index.Upsert(ids[i], v, 0); err != nil {
+				return fmt.Errorf("index item %s: %w", ids[i], err)
+			}
+		}
+		ids = ids[n:]
+	}
+	return nil
+}
+
+// textVectors reads the texts of items, or takes what is stored where text and encoder are still the same.
+func (c *Catalogue) textVectors(ctx context.Context, ids []string, items map[string]*freshet.Item) ([][]float32, error) {
+	stored, err := c.store.Vectors(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read %d stored vectors: %w", len(ids), err)
+	}
+	out := make([][]float32, len(ids))
+	var todo []int
+	var texts []string
+	for i, id := range ids {
+		text := items[id].Text()
+		if s := stored[i]; s.Vector != nil && s.Text == freshet.HashID(text) && s.Encoder == c.encoder.Hash() {
+			out[i] = s.Vector
+			continue
+		}
+		todo, texts = append(todo, i), append(texts, text)
+	}
+	if len(todo) == 0 {
+		return out, nil
+	}
+	vectors, err := c.encoder.Encode(ctx, texts)
+	if err != nil {
+		return nil, fmt.Errorf("encode %d texts: %w", len(texts), err)
+	}
+	fresh := make([]freshet.ItemVector, len(todo))
+	for k, i := range todo {
+		out[i] = vectors[k]
+		fresh[k] = freshet.ItemVector{ItemID: ids[i], Text: freshet.HashID(texts[k]), Encoder: c.encoder.Hash(), Vector: vectors[k]}
+	}
+	if err := c.store.PutVectors(ctx, fresh); err != nil {
+		return nil, fmt.Errorf("store %d vectors: %w", len(fresh), err)
+	}
+	return out, nil
+}
+
+// Run reads the texts of the backlog and takes expired items out of the lists, until ctx ends. A failure is logged and tried
+// again: recommendations do not wait for it.
+func (c *Catalogue) Run(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			c.Expire()
+		case <-c.wake:
+		}
+		if err := c.drain(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("item texts could not be read; trying again", zap.Error(err))
+		}
+	}
+}
+
+// Expire takes items out of the lists whose time is over.
+func (c *Catalogue) Expire() {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, at := range c.expiring {
+		if !now.Before(at) {
+			delete(c.expiring, id)
+			c.index.SetRecommendable(id, false)
+		}
+	}
+}
+
+// drain reads the backlog in batches; what fails stays in it.
+func (c *Catalogue) drain(ctx context.Context) error {
+	for c.encoder != nil && ctx.Err() == nil {
+		ids, items, total := c.nextTexts()
+		if len(ids) == 0 {
+			return nil
+		}
+		if _, err := c.textVectors(ctx, ids, items); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		c.backlog = c.backlog[min(len(c.backlog), encodeBatch):]
+		c.encoded += len(ids)
+		done := c.encoded
+		c.mu.Unlock()
+		c.progress(done, total)
+	}
+	return nil
+}
+
+func (c *Catalogue) nextTexts() (ids []string, items map[string]*freshet.Item, total int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	items = make(map[string]*freshet.Item, encodeBatch)
+	for len(c.backlog) > 0 && len(ids) == 0 {
+		for _, id := range c.backlog[:min(len(c.backlog), encodeBatch)] {
+			if item, ok := c.items[id]; ok && items[id] == nil {
+				ids, items[id] = append(ids, id), item
+			}
+		}
+		if len(ids) == 0 { // all of them were removed again
+			c.backlog = c.backlog[min(len(c.backlog), encodeBatch):]
+		}
+	}
+	return ids, items, c.encoded + len(c.backlog)
+}
