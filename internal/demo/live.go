@@ -95,7 +95,11 @@ func stepText(s Step) string {
 		text += "  " + s.Detail
 	}
 	if s.Finished && s.Took > 0 {
-		text += fmt.Sprintf("  (%s)", s.Took.Round(10*time.Millisecond))
+		step := time.Millisecond
+		if s.Took >= time.Second {
+			step = 10 * time.Millisecond
+		}
+		text += fmt.Sprintf("  (%s)", s.Took.Round(step))
 	}
 	return text
 }

@@ -90,8 +90,8 @@ func (s *screen) clicks(f Follow) {
 		return
 	}
 	s.row(part{" Following ", ""}, part{f.UserID, bold + cyan})
-	verb := 0
-	shown := f.Clicks[:min(len(f.Clicks), max(1, s.height/6))]
+	verb, room := 0, max(1, s.height/6)
+	shown := f.Clicks[:min(len(f.Clicks), room)]
 	for _, c := range shown {
 		verb = max(verb, utf8.RuneCountInString(c.Verb))
 	}
@@ -109,6 +109,9 @@ func (s *screen) clicks(f Follow) {
 			mark = " ▸ "
 		}
 		s.row(part{mark, cyan}, part{fit(c.Verb, verb) + "  ", style}, part{fit(title, s.width-verb-16), style}, part{fmt.Sprintf("%10s", price), style})
+	}
+	for range room - len(shown) { // what lies below must not move when the next click comes
+		s.row(part{})
 	}
 }
 
