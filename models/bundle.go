@@ -44,6 +44,7 @@ type Bundle struct {
 
 	step        *session
 	inputs      []string // of the step graph, in order
+	outputs     []string
 	tower       *session // nil without text
 	searchGraph []byte   // search.onnx as it lies in the folder
 	padding     padding
@@ -288,14 +289,13 @@ func (b *Bundle) loadStep() error {
 	for _, task := range b.manifest.Tasks {
 		wants = append(wants, want{name: "query_" + task, elem: elemFloat32, shape: []int{anySize, b.Dim()}})
 	}
-	outputs, err := check("output", g.outputs, wants, false)
-	if err != nil {
+	if b.outputs, err = check("output", g.outputs, wants, false); err != nil {
 		return err
 	}
 	if len(g.external) > 0 {
 		return fmt.Errorf("constant %s lies in another file, want all inside", g.external[0].name)
 	}
-	b.step, err = b.rt.openFile(filepath.Join(b.dir, stepFile), stepFile, b.inputs, outputs)
+	b.step, err = b.rt.openFile(filepath.Join(b.dir, stepFile), stepFile, b.inputs, b.outputs)
 	return err
 }
 

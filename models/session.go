@@ -135,7 +135,11 @@ type opener func(*ort.SessionOptions) (*ort.DynamicAdvancedSession, error)
 
 // openFile opens the graph in a file.
 func (rt *Runtime) openFile(path, what string, inputs, outputs []string) (*session, error) {
-	return rt.open(what, rt.cfg.Threads, func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+	return rt.openFileWith(path, what, inputs, outputs, rt.cfg.Threads)
+}
+
+func (rt *Runtime) openFileWith(path, what string, inputs, outputs []string, threads int) (*session, error) {
+	return rt.open(what, threads, func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
 		return ort.NewDynamicAdvancedSession(path, inputs, outputs, o)
 	})
 }
