@@ -100,7 +100,11 @@ func TestEventsKeepTheContractAndTheOrderOfTime(t *testing.T) {
 	}
 	ids, before := map[string]bool{}, int64(0)
 	for range 20_000 {
+		clock := s.Now()
 		e := s.Next()
+		if e.Time != clock.UnixMilli() {
+			t.Fatalf("the clock says %v before an event at %d", clock, e.Time)
+		}
 		if err := e.Validate(types, freshet.MinTime); err != nil {
 			t.Fatalf("%+v: %v", e, err)
 		}
@@ -380,6 +384,17 @@ func TestWriteLeavesWholeFiles(t *testing.T) {
 	}
 	if files, _ := os.ReadDir(dir); len(files) != 2 {
 		t.Errorf("%d files, want 2", len(files))
+	}
+}
+
+// The documentation of Config.Start promises about this many; whoever plans a long stream counts on it.
+func TestVirtualDaysAreAsBusyAsPromised(t *testing.T) {
+	s := New(7, Config{})
+	first := s.Now()
+	s.History(100_000)
+	perDay := 100_000 / (s.Now().Sub(first).Hours() / 24) / 4 // of a hundred shoppers
+	if perDay < 240 || perDay > 310 {
+		t.Errorf("%.0f events a virtual day of a hundred shoppers, promised are about 270", perDay)
 	}
 }
 
