@@ -452,6 +452,9 @@ func committed(ctx context.Context, client *kafka.Client, group, topic string) (
 	if err == nil {
 		err = res.Error
 	}
+	if errors.Is(err, kafka.GroupIdNotFound) {
+		return map[int32]int64{}, nil // a group that never was
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for the committed offsets of %s: %w", group, err)
 	}

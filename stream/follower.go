@@ -190,38 +190,38 @@ func (f *Follower) step(ctx context.Context, at *place) error {
 	if err != nil {
 		return err
 	}
-	if err := f.takeAll(ctx, a.records); err != nil {
+	if err := f.takeAll(ctx, at, a.records); err != nil {
 		return err
 	}
 	at.next = a.next
 	return nil
 }
 
-func (f *Follower) takeAll(ctx context.Context, records []Record) error {
+// takeAll applies records, and moves at.next with each batch applied, so that a failure repeats no more than it must.
+func (f *Follower) takeAll(ctx context.Context, at *place, records []Record) error {
 	changes := make([]ItemChange, 0, min(len(records), f.cfg.BatchItems))
-	flush := func() error {
-		if len(changes) == 0 {
-			return nil
-		}
-		err := f.apply(ctx, changes)
-		changes = changes[:0]
-		return err
-	}
 	for i := range records {
-		change, err := DecodeItem(&records[i])
-		if err != nil {
-			if err := f.bury(ctx, DeadLetter{Record: records[i], Stage: StageDecode, Err: err}); err != nil {
-				return err
-			}
-			continue
+		change, bad := DecodeItem(&records[i])
+		if bad == nil {
+			changes = append(changes, change)
 		}
-		if changes = append(changes, change); len(changes) == f.cfg.BatchItems {
-			if err := flush(); err != nil {
+		if full := len(changes) == f.cfg.BatchItems; len(changes) > 0 && (full || bad != nil || i == len(records)-1) {
+			if err := f.apply(ctx, changes); err != nil {
 				return err
 			}
+			changes = changes[:0]
+			if at.next = records[i].Offset; bad == nil {
+				at.next++
+			}
+		}
+		if bad != nil {
+			if err := f.bury(ctx, DeadLetter{Record: records[i], Stage: StageDecode, Err: bad}); err != nil {
+				return err
+			}
+			at.next = records[i].Offset + 1
 		}
 	}
-	return flush()
+	return nil
 }
 
 func (f *Follower) bury(ctx context.Context, l DeadLetter) error {
