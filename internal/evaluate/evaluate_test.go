@@ -637,14 +637,14 @@ func TestRepeatsAreRankedWhenWanted(t *testing.T) {
 	}
 }
 
-// fixed scores the same for everybody.
-type fixed struct {
+// constant scores the same for everybody.
+type constant struct {
 	name   string
 	scores []float32
 }
 
-func (f fixed) Name() string { return f.name }
-func (f fixed) Score(_ context.Context, asked []Question, out [][]float32) error {
+func (f constant) Name() string { return f.name }
+func (f constant) Score(_ context.Context, asked []Question, out [][]float32) error {
 	for i := range asked {
 		copy(out[i], f.scores)
 	}
@@ -655,8 +655,8 @@ func TestFuse(t *testing.T) {
 	l := sequences(t, "u: a b c", "v: a b c", "w: a b d") // everybody had a and b; c twice, d once, nobody has e
 	l.AddItems(slices.Values([]string{"e"}))
 	s := l.LeaveOneOut(Test)
-	base := fixed{"base", []float32{0, 0, 1, 1.1, 1.2}} // prefers e, then d
-	counts := fixed{"counts", []float32{0, 0, 2, 1, 0}}
+	base := constant{"base", []float32{0, 0, 1, 1.1, 1.2}} // prefers e, then d
+	counts := constant{"counts", []float32{0, 0, 2, 1, 0}}
 	weight, trials, err := ChooseWeight(context.Background(), s, base, counts, []float64{0, .05, 1, 2})
 	if err != nil {
 		t.Fatal(err)

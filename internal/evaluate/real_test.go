@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -113,4 +114,53 @@ func TestBaselinesOnMovieLens1M(t *testing.T) {
 		}
 	}
 	t.Logf("read %v, counts built %v, all %v", read, building, time.Since(begin))
+}
+
+func movieLens100K(t testing.TB) *Log {
+	all := realLines(t, "ml-100k/ml-100k.inter.zst")
+	l := readLog(t, func(yield func(freshet.Event, error) bool) {
+		for line := range all {
+			cells := strings.Split(line, "\t")
+			seconds, err := strconv.ParseInt(cells[3], 10, 64)
+			if err != nil {
+				continue // the header
+			}
+			if !yield(event(cells[0], cells[1], seconds*1000), nil) {
+				return
+			}
+		}
+	})
+	l.SortByTime("time, ties in file order")
+	return l
+}
+
+// The facts about ML-100K's last fifth that models.md of the design states, and the baselines on it.
+func TestPrequentialBaselinesOnMovieLens100K(t *testing.T) {
+	if raceEnabled {
+		t.Skip("too slow under the race detector")
+	}
+	l := movieLens100K(t)
+	seen := NewSeen(l, false)
+	rows := []Row{NewScorerRow(l, seen, NewCounts(l.Items.Len(), DefaultCountsConfig())), NewScorerRow(l, seen, NewPopularity(l.Items.Len()))}
+	begin := time.Now()
+	ranked, err := (&Prequential{Log: l, Seen: seen, Train: .8}).Run(context.Background(), rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(begin)
+	r := ranked.Report("counts", ReportConfig{Bootstrap: DefaultBootstrap()})
+	var b strings.Builder
+	if err := r.Table(&b); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("run %v, report %v\n%s", took, time.Since(begin)-took, b.String())
+	if r.Users != 943 || r.Items != 1682 || r.Scored != 20_000 || r.Repeats != 0 {
+		t.Errorf("%d users, %d items, %d scored, %d repeats", r.Users, r.Items, r.Scored, r.Repeats)
+	}
+	if cold := float64(r.ColdEvents) / float64(r.Scored); cold < .845 || cold > .855 {
+		t.Errorf("%.3f of the scored events are of users not in the training part, want .85", cold)
+	}
+	if counts, popular := r.Rows[0], r.Rows[1]; counts.HR10CI[0] <= popular.HR10CI[1] {
+		t.Errorf("counts %v do not beat popularity %v", counts.HR10CI, popular.HR10CI)
+	}
 }
