@@ -280,6 +280,13 @@ func publicOrder(t *testing.T, s Subject) {
 			t.Errorf("%s: the profile was not saved", row.name)
 		}
 	}
+	short, long := uint64(99_999_999_999), uint64(100_000_000_000) // one digit more, and lower in the first ten
+	mustSave(t, s.Store, freshet.Update{UserID: "digits", Profile: Profile(short, "a"), Records: home(Record(7, short, "before"))})
+	mustSave(t, s.Store, freshet.Update{UserID: "digits", Base: freshet.VersionOf(Profile(short, "a")), Profile: Profile(long, "b"),
+		Records: home(Record(7, long, "after"))})
+	if got := record(t, s.Store, "digits", freshet.HomeSurface); !strings.Contains(got, "after") {
+		t.Error("a rev of one digit more lost against the shorter one")
+	}
 	older := s.Lane(t, "former", 6)
 	mustSave(t, s.Store, freshet.Update{UserID: "moved", Profile: Profile(1, "a"), Records: home(Record(7, 1, "kept"))})
 	mustSave(t, older, freshet.Update{UserID: "moved", Profile: Profile(9, "b"), Records: home(nil)})
