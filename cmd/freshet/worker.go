@@ -43,6 +43,8 @@ type worker struct {
 	follower *stream.Follower
 	consumer *stream.Consumer
 
+	// watch, when set before Run, hears every batch after its lists became visible.
+	watch   func(events []freshet.Event, lists []freshet.Publication)
 	closers []func() error // in order of opening
 }
 
@@ -101,7 +103,7 @@ func (w *worker) openModel(context.Context) (err error) {
 	}
 	w.onClose(w.index.Close)
 	if m.Encoder != "" && w.bundle.TextDim() > 0 {
-		if w.texts, err = models.OpenTextEncoder(w.runtime, m.Encoder); err != nil {
+		if w.texts, err = models.OpenTextEncoder(w.runtime, models.TextConfig{Dir: m.Encoder}); err != nil {
 			return err
 		}
 		w.onClose(w.texts.Close)
@@ -303,8 +305,25 @@ func (w *worker) openStream(context.Context) (err error) {
 	}
 	w.consumer, err = stream.NewConsumer(stream.ConsumerConfig{Connection: conn, Group: w.cfg.GroupOf(), Topic: k.Topics.Events,
 		TopicIncarnation: int32(k.Incarnation), Start: k.Start, BatchEvents: k.BatchMax, Linger: k.Linger.D(), LossWindow: k.LossWindow.D(),
-		SessionTimeout: k.Session.D(), RebalanceTimeout: k.Session.D()}, decoder, w.engine, w.producer, letters, observer{w.metrics}, w.log)
+		SessionTimeout: k.Session.D(), RebalanceTimeout: k.Session.D()}, decoder, watched{w}, w.producer, letters, observer{w.metrics}, w.log)
 	return err
+}
+
+// watched is the engine as the stream sees it.
+type watched struct{ w *worker }
+
+func (h watched) Handle(ctx context.Context, events []freshet.Event) ([]freshet.Publication, error) {
+	lists, err := h.w.engine.Handle(ctx, events)
+	if err == nil && h.w.watch != nil {
+		h.w.watch(events, lists)
+	}
+	return lists, err
+}
+
+func (h watched) Release(s freshet.Source) { h.w.engine.Release(s) }
+
+func (h watched) Recheck(ctx context.Context, published []freshet.Publication) ([]freshet.Publication, error) {
+	return h.w.engine.Recheck(ctx, published)
 }
 
 // observer lets the stream report to the metrics.

@@ -27,7 +27,7 @@ type Index interface {
 // Encoder reads texts. Hash changes when its vectors do.
 type Encoder interface {
 	Encode(ctx context.Context, texts []string) ([][]float32, error)
-	Hash() uint64
+	Hash() string
 }
 
 // Tower makes item vectors of text vectors.
@@ -95,6 +95,13 @@ func (c *Catalogue) Len() int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return len(c.items)
+}
+
+// Backlog is how many items wait for their text to be read.
+func (c *Catalogue) Backlog() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.backlog)
 }
 
 // Apply takes changes in. Later changes of one item win. Items the bundle does not know are encoded at once, so that they can be
@@ -191,12 +198,13 @@ func (c *Catalogue) textVectors(ctx context.Context, ids []string, items map[str
 	if err != nil {
 		return nil, fmt.Errorf("read %d stored vectors: %w", len(ids), err)
 	}
+	reader := freshet.HashID(c.encoder.Hash())
 	out := make([][]float32, len(ids))
 	var todo []int
 	var texts []string
 	for i, id := range ids {
 		text := items[id].Text()
-		if s := stored[i]; s.Vector != nil && s.Text == freshet.HashID(text) && s.Encoder == c.encoder.Hash() {
+		if s := stored[i]; s.Vector != nil && s.Text == freshet.HashID(text) && s.Encoder == reader {
 			out[i] = s.Vector
 			continue
 		}
@@ -212,7 +220,7 @@ func (c *Catalogue) textVectors(ctx context.Context, ids []string, items map[str
 	fresh := make([]freshet.ItemVector, len(todo))
 	for k, i := range todo {
 		out[i] = vectors[k]
-		fresh[k] = freshet.ItemVector{ItemID: ids[i], Text: freshet.HashID(texts[k]), Encoder: c.encoder.Hash(), Vector: vectors[k]}
+		fresh[k] = freshet.ItemVector{ItemID: ids[i], Text: freshet.HashID(texts[k]), Encoder: reader, Vector: vectors[k]}
 	}
 	if err := c.store.PutVectors(ctx, fresh); err != nil {
 		return nil, fmt.Errorf("store %d vectors: %w", len(fresh), err)

@@ -59,6 +59,13 @@ func NewTally(now func() time.Time) *Tally {
 	return &Tally{now: now, start: now(), freshness: NewFreshness(), active: map[string]struct{}{}}
 }
 
+// Begin starts the clock anew, when set-up is over and the stream begins.
+func (t *Tally) Begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.start, t.samples = t.now(), nil
+}
+
 // Runs says what serves: device and model as the screen shows them.
 func (t *Tally) Runs(device, model string) {
 	t.mu.Lock()

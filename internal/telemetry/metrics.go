@@ -36,8 +36,8 @@ type Metrics struct {
 	device      *prometheus.GaugeVec
 	catalogue   prometheus.Gauge
 
-	// Freshness, when set, hears every list that became visible: the demo and the checks print percentiles from it.
-	Freshness func(time.Duration)
+	// Applied, when set, hears of every event that changed a profile.
+	Applied func()
 }
 
 var byPartition = []string{"topic", "partition"}
@@ -103,6 +103,9 @@ func (m *Metrics) Event(eventType string, o freshet.Outcome) {
 	if o == freshet.TooLate {
 		m.tooLate.Inc()
 	}
+	if o == freshet.Applied && m.Applied != nil {
+		m.Applied()
+	}
 }
 
 // Refold implements the engine's Observer.
@@ -113,11 +116,7 @@ func (m *Metrics) Fenced(reason string) { m.fenced.WithLabelValues(reason).Inc()
 
 // Visible implements the engine's Observer.
 func (m *Metrics) Visible(since time.Time) {
-	took := time.Since(since)
-	m.eventToRecs.Observe(took.Seconds())
-	if m.Freshness != nil {
-		m.Freshness(took)
-	}
+	m.eventToRecs.Observe(time.Since(since).Seconds())
 }
 
 // Shares implements the engine's Observer.

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"freshet"
+	"freshet/featurestore"
+	"freshet/stream"
+)
+
+func newUserCommand(g *globals) *cobra.Command {
+	cmd := &cobra.Command{Use: "user", Short: "Look at one user, or have him forgotten"}
+	var asJSON bool
+	cmd.PersistentFlags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.AddCommand(
+		&cobra.Command{Use: "show ID", Short: "Sequence, state and lists of one user", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return withStore(cmd.Context(), g, func(cfg Config, s *featurestore.Redis) error {
+					return showUser(cmd.Context(), cfg, s, args[0], asJSON, cmd.OutOrStdout())
+				})
+			}},
+		&cobra.Command{Use: "forget ID", Short: "Erase a user everywhere: produce the erase event and wait for the tombstone", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return withStore(cmd.Context(), g, func(cfg Config, s *featurestore.Redis) error {
+					return forgetUser(cmd.Context(), cfg, s, args[0], cmd.OutOrStdout())
+				})
+			}},
+	)
+	return cmd
+}
+
+func withStore(ctx context.Context, g *globals, do func(Config, *featurestore.Redis) error) error {
+	cfg, log, err := g.load()
+	if err != nil {
+		return err
+	}
+	store, err := featurestore.Open(ctx, storeConfig(cfg), log)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return do(cfg, store)
+}
+
+// shownUser is what an operator sees of a user.
+type shownUser struct {
+	UserID    string                   `json:"user_id"`
+	Rev       uint64                   `json:"rev"`
+	Bytes     int                      `json:"profile_bytes"`
+	SHA256    string                   `json:"profile_sha256"`
+	Erased    string                   `json:"erased_at,omitempty"`
+	Positions []string                 `json:"positions"`
+	Sequence  []shownEntry             `json:"sequence"`
+	StateSize int                      `json:"state_floats"`
+	Purchases []string                 `json:"purchases,omitempty"`
+	Dismissed []string                 `json:"dismissed,omitempty"`
+	Lists     []freshet.Recommendation `json:"lists"`
+}
+
+type shownEntry struct {
+	ItemID string `json:"item_id"`
+	Title  string `json:"title,omitempty"`
+	Type   string `json:"type"`
+	Time   string `json:"timestamp"`
+}
+
+var errNoProfile = errors.New("the store holds no profile of this user")
+
+func readProfile(ctx context.Context, s *featurestore.Redis, user string) ([]byte, *freshet.Profile, error) {
+	stored, err := s.Load(ctx, []string{user})
+	if err != nil {
+		return nil, nil, err
+	}
+	if stored[0] == nil {
+		return nil, nil, errNoProfile
+	}
+	p, err := freshet.DecodeProfile(user, stored[0])
+	return stored[0], p, err
+}
+
+func showUser(ctx context.Context, cfg Config, s *featurestore.Redis, user string, asJSON bool, w io.Writer) error {
+	raw, p, err := readProfile(ctx, s, user)
+	if err != nil {
+		return fmt.Errorf("%s: %w", user, err)
+	}
+	sum := sha256.Sum256(raw)
+	out := shownUser{UserID: user, Rev: p.Rev, Bytes: len(raw), SHA256: hex.EncodeToString(sum[:]), StateSize: len(p.State), Lists: []freshet.Recommendation{}}
+	if p.ErasedAt > 0 {
+		out.Erased = freshet.FormatTime(p.ErasedAt)
+	}
+	for _, at := range p.Positions {
+		out.Positions = append(out.Positions, at.String())
+	}
+	ids := map[string]bool{}
+	for _, e := range p.Window {
+		ids[e.ItemID] = true
+	}
+	for _, d := range p.Owned {
+		out.Purchases = append(out.Purchases, d.ItemID)
+	}
+	for _, d := range p.Dismissed {
+		out.Dismissed = append(out.Dismissed, d.ItemID)
+	}
+	keys := make([]freshet.RecordKey, len(cfg.Surfaces))
+	for i, sf := range cfg.Surfaces {
+		keys[i] = freshet.RecordKey{UserID: user, Surface: sf.Name}
+	}
+	records, err := s.Records(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for i, b := range records {
+		if b == nil {
+			continue
+		}
+		var r freshet.Recommendation
+		if err := json.Unmarshal(b, &r); err != nil {
+			return fmt.Errorf("list of surface %s: %w", keys[i].Surface, err)
+		}
+		out.Lists = append(out.Lists, r)
+		for _, it := range r.Items {
+			ids[it.ItemID] = true
+		}
+	}
+	titles, err := titlesOf(ctx, s, ids)
+	if err != nil {
+		return err
+	}
+	for _, e := range p.Window {
+		out.Sequence = append(out.Sequence, shownEntry{e.ItemID, titles[e.ItemID], e.Type, freshet.FormatTime(e.Time)})
+	}
+	if asJSON {
+		return printJSON(w, out)
+	}
+	return printUser(w, &out, titles)
+}
+
+func titlesOf(ctx context.Context, s *featurestore.Redis, ids map[string]bool) (map[string]string, error) {
+	list := make([]string, 0, len(ids))
+	for id := range ids {
+		list = append(list, id)
+	}
+	items, err := s.Items(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	titles := make(map[string]string, len(items))
+	for i, item := range items {
+		if item != nil {
+			titles[list[i]] = item.Title
+		}
+	}
+	return titles, nil
+}
+
+func printUser(w io.Writer, u *shownUser, titles map[string]string) error {
+	fmt.Fprintf(w, "user %s: %d events applied, profile of %d bytes, positions %v\n", u.UserID, u.Rev, u.Bytes, u.Positions)
+	if u.Erased != "" {
+		fmt.Fprintf(w, "erased at %s\n", u.Erased)
+	}
+	fmt.Fprintln(w, "\nsequence, oldest first:")
+	for _, e := range u.Sequence {
+		fmt.Fprintf(w, "  %s  %-10s %-14s %s\n", e.Time, e.Type, e.ItemID, e.Title)
+	}
+	for _, l := range u.Lists {
+		fmt.Fprintf(w, "\nlist %s, %s by %s:\n", l.Surface, l.RecID, l.Model)
+		for n, it := range l.Items {
+			fmt.Fprintf(w, "  %2d. %-14s %-50.50s %.3f", n+1, it.ItemID, titles[it.ItemID], it.Score)
+			for _, r := range it.Reasons {
+				fmt.Fprintf(w, "  %s %.0f %%", r.Source, 100*r.Share)
+				if r.Because != "" {
+					fmt.Fprintf(w, " (after %s)", firstOf(titles[r.Because], r.Because))
+				}
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	return nil
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// forgetUser produces an erase event and waits until the profile is a tombstone.
+func forgetUser(ctx context.Context, cfg Config, s *featurestore.Redis, user string, w io.Writer) error {
+	conn, err := connection(cfg)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	p, err := stream.NewProducer(stream.ProducerConfig{Connection: conn, Events: cfg.Kafka.Topics.Events}, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	erase := freshet.Event{ID: fmt.Sprintf("forget-%d", now.UnixNano()), Type: "erase", UserID: user, Time: now.UnixMilli()}
+	if err := p.PublishEvents(ctx, []freshet.Event{erase}); err != nil {
+		return fmt.Errorf("produce the erase event: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, profile, err := readProfile(ctx, s, user)
+		if err == nil && profile.ErasedAt >= erase.Time {
+			break
+		}
+		if err != nil && !errors.Is(err, errNoProfile) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("the erase event is on the topic, but no worker has applied it within a minute: is one running?")
+		case <-tick.C:
+		}
+	}
+	_, err = fmt.Fprintf(w, "user %s is erased: the profile is a tombstone, the lists are deleted, a null was published for each.\n"+
+		"What the log still holds expires by retention: events after %s (kafka.retention), dead letters after %s.\n",
+		user, cfg.Kafka.Retention, 4*cfg.Kafka.Retention)
+	return err
+}
