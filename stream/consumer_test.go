@@ -394,7 +394,9 @@ func TestTransactionMarkersAreNoEvents(t *testing.T) {
 			}
 			e := event("u1", i)
 			sent = append(sent, e)
-			client.Produce(testContext(t), &kgo.Record{Key: []byte("u1"), Value: AppendEvent(nil, &e)}, nil)
+			if err := client.ProduceSync(testContext(t), &kgo.Record{Key: []byte("u1"), Value: AppendEvent(nil, &e)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
 			if err := client.EndTransaction(testContext(t), kgo.TryCommit); err != nil {
 				t.Fatal(err)
 			}
@@ -452,6 +454,67 @@ func (p *publishTimes) Stage(stage string, _ time.Duration) {
 	if stage == StagePublish {
 		p.done <- time.Now()
 	}
+}
+
+func TestStopFinishesTheBatchInHandAndPublishesIt(t *testing.T) {
+	r := newRig(t, fakeBroker(t), 1)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	first := true
+	m := &member{ledger: newLedger(), before: func(ctx context.Context, _ []freshet.Event) error {
+		if first {
+			first = false
+			close(entered)
+			<-leave
+		}
+		return ctx.Err()
+	}}
+	cfg := r.config()
+	cfg.LossWindow = time.Hour
+	c := r.run(cfg, m, nil)
+	r.send(0, 3, 1)
+	<-entered
+	stopped := make(chan struct{})
+	go func() { c.stop(); close(stopped) }()
+	eventually(t, "the generation ended", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		select {
+		case <-stopped:
+			return true
+		default:
+			return c.owned[0].ending.Load()
+		}
+	})
+	close(leave)
+	<-stopped
+	if n := len(r.read(r.name("lists"))); n == 0 || m.events() == 0 {
+		t.Errorf("%d events applied, %d lists published", m.events(), n)
+	}
+	if offsets, err := Committed(testContext(t), r.conn, cfg.GroupID(), cfg.Topic); err != nil || len(offsets) > 0 {
+		t.Errorf("committed %v (%v) although nothing was older than the loss window", offsets, err)
+	}
+}
+
+func TestABatchThatOutlastsTheDrainIsGivenUpAndDoneAgainByTheNextOwner(t *testing.T) {
+	r := newRig(t, fakeBroker(t), 1)
+	l := newLedger()
+	entered := make(chan struct{}, 100)
+	slow := &member{ledger: l, before: func(ctx context.Context, _ []freshet.Event) error {
+		entered <- struct{}{}
+		<-ctx.Done() // a store that never answers
+		return ctx.Err()
+	}}
+	c := r.run(r.config(), slow, nil)
+	sent := r.send(0, 5, 2)
+	<-entered
+	began := time.Now()
+	c.stop()
+	if took := time.Since(began); took < r.config().drain()/2 || took > r.session {
+		t.Errorf("stopping took %v, the drain is %v", took, r.config().drain())
+	}
+	r.run(r.config(), &member{ledger: l}, nil)
+	eventually(t, "applied by the next owner", func() bool { return l.events() == 5 })
+	l.check(t, sent)
 }
 
 func TestStuckNamesALoopWhoseHandlerNeverReturns(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/segmentio/kafka-go"
+
 	"freshet"
 )
 
@@ -72,15 +74,23 @@ func (d *DeadLetters) Topic() string { return d.topic }
 
 // Put writes letters and returns when they are acknowledged. Letters of one partition keep their order.
 func (d *DeadLetters) Put(ctx context.Context, letters ...DeadLetter) error {
+	err := d.put(ctx, letters, d.max)
+	if errors.Is(err, kafka.MessageSizeTooLarge) { // the topic takes less than was configured: no reason to stop a partition
+		err = d.put(ctx, letters, 2*keptBytes)
+	}
+	return err
+}
+
+func (d *DeadLetters) put(ctx context.Context, letters []DeadLetter, most int) error {
 	records := make([]addressed, len(letters))
 	for i := range letters {
-		records[i] = addressed{record: d.record(&letters[i]), hash: uint32(letters[i].Partition)}
+		records[i] = addressed{record: d.record(&letters[i], most), hash: uint32(letters[i].Partition)}
 	}
 	return d.producer.send(ctx, d.topic, records)
 }
 
-// record appends what went wrong to the headers as they were received.
-func (d *DeadLetters) record(l *DeadLetter) Record {
+// record appends what went wrong to the headers as they were received. What would be larger than most is cut.
+func (d *DeadLetters) record(l *DeadLetter, most int) Record {
 	r := Record{Key: l.Key, Value: l.Value, Headers: append([]Header(nil), l.Headers...)}
 	message := l.Err.Error()
 	if len(message) > messageBytes {
@@ -94,7 +104,7 @@ func (d *DeadLetters) record(l *DeadLetter) Record {
 	add(headerClass, class(l.Err))
 	add(headerMessage, message)
 	add(headerAttempt, d.now().UTC().Format(time.RFC3339Nano))
-	if room := d.max - 4096; r.bytes() > room { // 4096: the batch's and the records' own bytes
+	if room := most - 4096; r.bytes() > room { // 4096: the batch's and the records' own bytes
 		sum := sha256.Sum256(l.Value)
 		r.Value = l.Value[:min(len(l.Value), keptBytes)]
 		add(headerTruncate, "true")

@@ -23,6 +23,11 @@
 // marked as such, and the loop publishes it if it was computed from an event that this generation fetched: what lies before was
 // published before its offset was committed.
 //
+// # Transactions
+//
+// Markers of transactional producers are passed over. kafka-go does not drop the records of an aborted transaction: they are read
+// as if it had been committed, so producers of events should not rely on aborting.
+//
 // # The other parts
 //
 // [Decoder] reads events as plain JSON and CloudEvents; [Producer] writes lists, events and items with the partitioner of Kafka's

@@ -55,6 +55,7 @@ type partition struct {
 	events    []freshet.Event // the batch's memory, used again and again
 
 	turned atomic.Int64 // when the loop last turned, Unix nanoseconds
+	ending atomic.Bool  // the generation is over; the batch in hand is being finished
 
 	mu       sync.Mutex
 	progress Progress
@@ -88,7 +89,9 @@ func (p *partition) run(ended context.Context) {
 	work, finish := p.workUntil(alive)
 	defer finish()
 	defer p.leave()
+	var wait backoff
 	for p.locate(alive) {
+		began := time.Now()
 		err := p.read(alive, work)
 		switch {
 		case alive.Err() != nil:
@@ -96,6 +99,10 @@ func (p *partition) run(ended context.Context) {
 		case errors.Is(err, errRewind):
 			p.rewind(alive)
 		}
+		if time.Since(began) > backoffMax {
+			wait.reset()
+		}
+		wait.wait(alive) // a store or a broker that says the same at once again must not make this a busy loop
 	}
 }
 
@@ -103,6 +110,7 @@ func (p *partition) run(ended context.Context) {
 func (p *partition) workUntil(alive context.Context) (context.Context, context.CancelFunc) {
 	work, cancel := context.WithCancel(p.g.run)
 	stop := context.AfterFunc(alive, func() {
+		p.ending.Store(true)
 		drain := time.AfterFunc(p.c.cfg.drain(), cancel)
 		context.AfterFunc(work, func() { drain.Stop() })
 	})
