@@ -1,5 +1,7 @@
 """Evaluation: full ranking, leave-one-out and prequential, beside the two baselines a model has to beat.
 
+What is asked is what the first task learns: with `other_item` an event on the item at hand is no question, and that item no answer.
+
 Full ranking only: against 100 sampled negatives every model looks three to four times better. The rank of the true item is one more
 than the number of items that score higher, so a tie does not hurt; items of the history are left out where `exclude_seen` says so.
 """
@@ -52,6 +54,9 @@ class Histories:
         whole = merge(Split("", past, asked, None)) if len(asked) else past
         self.sequences = Sequences(whole, config.tasks, rows)
         is_question = np.concatenate([np.zeros(len(past), bool), np.ones(len(asked), bool)])[self.sequences.order]
+        self.other_item = config.tasks[0].other_item
+        if self.other_item:
+            is_question[1:] &= (self.sequences.item[1:] != self.sequences.item[:-1]) | (self.sequences.user[1:] != self.sequences.user[:-1])
         at = np.flatnonzero(is_question)
         user = self.sequences.user[at]
         self.questions = Question(user, at - self.sequences.start[user], self.sequences.item[at])
@@ -98,6 +103,10 @@ def ranks_of(scores: Tensor, histories: Histories, which: np.ndarray, exclude_se
         for i, w in enumerate(which):
             begin = s.start[q.user[w]]
             scores[i, torch.from_numpy(s.item[begin : begin + q.seen[w]]).to(scores.device)] = -np.inf
+    if histories.other_item:
+        later = np.flatnonzero(q.seen[which] > 0)
+        last = s.item[s.start[q.user[which[later]]] + q.seen[which[later]] - 1]
+        scores[torch.from_numpy(later), torch.from_numpy(last)] = -np.inf
     scores[:, 0] = -np.inf
     rank = (scores > of_target).sum(1).double().cpu().numpy() + 1
     return np.where(q.target[which] > 0, rank, np.inf)

@@ -98,30 +98,31 @@ def array(value) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------- encoders
 
 
-def gru_step(g: Graph, encoder: GRU, x: str, state: str) -> tuple[str, list[str]]:
-    w, out = encoder.width, []
-    for i, layer in enumerate(encoder.rnn):
-        h = g.part(state, i * w, (i + 1) * w)
-        gx = g.linear(x, layer.weight_ih_l0, layer.bias_ih_l0)
-        gh = g.linear(h, layer.weight_hh_l0, layer.bias_hh_l0)
-        reset = g.op("Sigmoid", g.op("Add", g.part(gx, 0, w), g.part(gh, 0, w)))
-        keep = g.op("Sigmoid", g.op("Add", g.part(gx, w, 2 * w), g.part(gh, w, 2 * w)))
-        new = g.op("Tanh", g.op("Add", g.part(gx, 2 * w, 3 * w), g.op("Mul", reset, g.part(gh, 2 * w, 3 * w))))
-        x = g.op("Add", new, g.op("Mul", keep, g.op("Sub", h, new)))
-        out.append(x)
-    return x, out
+def gru_cell(g: Graph, rnn: nn.GRU, x: str, own: list[str], w: int) -> list[str]:
+    gx, gh = g.linear(x, rnn.weight_ih_l0, rnn.bias_ih_l0), g.linear(own[0], rnn.weight_hh_l0, rnn.bias_hh_l0)
+    reset = g.op("Sigmoid", g.op("Add", g.part(gx, 0, w), g.part(gh, 0, w)))
+    keep = g.op("Sigmoid", g.op("Add", g.part(gx, w, 2 * w), g.part(gh, w, 2 * w)))
+    new = g.op("Tanh", g.op("Add", g.part(gx, 2 * w, 3 * w), g.op("Mul", reset, g.part(gh, 2 * w, 3 * w))))
+    return [g.op("Add", new, g.op("Mul", keep, g.op("Sub", own[0], new)))]
 
 
-def lstm_step(g: Graph, encoder: LSTM, x: str, state: str) -> tuple[str, list[str]]:
-    w, out = encoder.width, []
-    for i, layer in enumerate(encoder.rnn):
-        h, c = g.part(state, 2 * i * w, (2 * i + 1) * w), g.part(state, (2 * i + 1) * w, (2 * i + 2) * w)
-        sums = g.op("Add", g.linear(x, layer.weight_ih_l0, layer.bias_ih_l0), g.linear(h, layer.weight_hh_l0, layer.bias_hh_l0))
-        enter, forget, new, leave = (g.part(sums, k * w, (k + 1) * w) for k in range(4))
-        kept = g.op("Mul", g.op("Sigmoid", forget), c)
-        c = g.op("Add", kept, g.op("Mul", g.op("Sigmoid", enter), g.op("Tanh", new)))
-        x = g.op("Mul", g.op("Sigmoid", leave), g.op("Tanh", c))
-        out += [x, c]
+def lstm_cell(g: Graph, rnn: nn.LSTM, x: str, own: list[str], w: int) -> list[str]:
+    h, c = own
+    sums = g.op("Add", g.linear(x, rnn.weight_ih_l0, rnn.bias_ih_l0), g.linear(h, rnn.weight_hh_l0, rnn.bias_hh_l0))
+    enter, forget, new, leave = (g.part(sums, k * w, (k + 1) * w) for k in range(4))
+    c = g.op("Add", g.op("Mul", g.op("Sigmoid", forget), c), g.op("Mul", g.op("Sigmoid", enter), g.op("Tanh", new)))
+    return [g.op("Mul", g.op("Sigmoid", leave), g.op("Tanh", c)), c]
+
+
+def rnn_step(g: Graph, encoder: GRU, x: str, state: str) -> tuple[str, list[str]]:
+    """GRU and LSTM: each layer's cell, projected back, added to its input and normalised."""
+    w, cell, out = encoder.hidden, lstm_cell if isinstance(encoder, LSTM) else gru_cell, []
+    for i, (rnn, back, norm) in enumerate(zip(encoder.rnn, encoder.back, encoder.norm)):
+        begin = i * encoder.parts
+        own = [g.part(state, k * w, (k + 1) * w) for k in range(begin, begin + encoder.parts)]
+        new = cell(g, rnn, x, own, w)
+        x = g.norm(g.op("Add", g.linear(new[0], back.weight, back.bias), x), norm)
+        out += new
     return x, out
 
 
@@ -150,7 +151,7 @@ def lru_step(g: Graph, encoder: LRU, x: str, state: str) -> tuple[str, list[str]
     return x, out
 
 
-STEPS = {"gru": gru_step, "lstm": lstm_step, "lru": lru_step}
+STEPS = {"gru": rnn_step, "lstm": rnn_step, "lru": lru_step}
 
 
 def read_event(g: Graph, model: Recommender, item: str, kind: str, gap: str) -> str:

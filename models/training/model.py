@@ -121,72 +121,82 @@ class ItemTower(nn.Module):
 
 
 class GRU(nn.Module):
-    """Stacked gated recurrent units. State: the hidden vector of every layer, one after the other."""
+    """Stacked gated recurrent units; each layer's output is projected back to `dim`, added to its input and normalised.
 
-    gates, cells = 3, 1
+    The sum keeps the last item's vector in reach of the query, which tied item vectors reward.
+    State: the hidden vector of every layer, one after the other.
+    """
+
+    parts = 1  # vectors of state a layer
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.config = config
-        self.width = config.hidden
+        self.width, self.hidden = config.dim, config.hidden
         kind = {"gru": nn.GRU, "lstm": nn.LSTM}[config.encoder]
-        sizes = [config.dim] + [config.hidden] * config.layers
-        self.rnn = nn.ModuleList(kind(i, o) for i, o in zip(sizes, sizes[1:]))
+        self.rnn = nn.ModuleList(kind(config.dim, config.hidden) for _ in range(config.layers))
+        self.back = nn.ModuleList(nn.Linear(config.hidden, config.dim) for _ in range(config.layers))
+        self.norm = nn.ModuleList(nn.LayerNorm(config.dim) for _ in range(config.layers))
         self.drop = Dropout(config.dropout)
-        self.state_size = config.layers * config.hidden * self.cells
+        self.state_size = config.layers * config.hidden * self.parts
 
     def init_state(self, batch: int, device=None) -> Tensor:
         return torch.zeros(batch, self.state_size, device=device)
 
-    def _split(self, state: Tensor) -> list[Tensor]:
-        return [s.contiguous() for s in state.split(self.width, dim=1)]
+    def _layers(self, state: Tensor):
+        """Each layer with its own part of the state: parts vectors [B, hidden]."""
+        own = [s.contiguous() for s in state.split(self.hidden, dim=1)]
+        return zip(self.rnn, self.back, self.norm, (own[i : i + self.parts] for i in range(0, len(own), self.parts)))
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """x [T, B, dim], state [B, S] -> hidden [T, B, width], state [B, S]."""
+        """x [T, B, dim], state [B, S] -> hidden [T, B, dim], state [B, S]."""
         out = []
-        for layer, h in zip(self.rnn, self._split(state)):
-            x, h = layer(x, h[None])
-            x = self.drop(x)
-            out.append(h[0])
+        for rnn, back, norm, own in self._layers(state):
+            y, own = self._pass(rnn, x, own)
+            x = norm(self.drop(back(y)) + x)
+            out += own
         return x, torch.cat(out, dim=1)
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, dim], state [B, S] -> hidden [B, width], state [B, S]: written out, as the exported graph is."""
+        """x [B, dim], state [B, S] -> hidden [B, dim], state [B, S]: written out, as the exported graph is."""
         out = []
-        for layer, h in zip(self.rnn, self._split(state)):
-            gx = F.linear(x, layer.weight_ih_l0, layer.bias_ih_l0)
-            gh = F.linear(h, layer.weight_hh_l0, layer.bias_hh_l0)
-            rx, zx, nx = gx.chunk(3, dim=1)
-            rh, zh, nh = gh.chunk(3, dim=1)
-            z = torch.sigmoid(zx + zh)
-            n = torch.tanh(nx + torch.sigmoid(rx + rh) * nh)
-            x = h = n + z * (h - n)
-            out.append(h)
+        for rnn, back, norm, own in self._layers(state):
+            own = self._cell(rnn, x, own)
+            x = norm(self.drop(back(own[0])) + x)
+            out += own
         return x, torch.cat(out, dim=1)
+
+    @staticmethod
+    def _pass(rnn: nn.GRU, x: Tensor, own: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, h = rnn(x, own[0][None])
+        return y, [h[0]]
+
+    @staticmethod
+    def _cell(rnn: nn.GRU, x: Tensor, own: list[Tensor]) -> list[Tensor]:
+        (h,) = own
+        rx, zx, nx = F.linear(x, rnn.weight_ih_l0, rnn.bias_ih_l0).chunk(3, dim=1)
+        rh, zh, nh = F.linear(h, rnn.weight_hh_l0, rnn.bias_hh_l0).chunk(3, dim=1)
+        z = torch.sigmoid(zx + zh)
+        n = torch.tanh(nx + torch.sigmoid(rx + rh) * nh)
+        return [n + z * (h - n)]
 
 
 class LSTM(GRU):
-    """Stacked LSTMs. State: hidden and cell of the first layer, hidden and cell of the second, ..."""
+    """The same with LSTMs. State: hidden and cell of the first layer, hidden and cell of the second, ..."""
 
-    gates, cells = 4, 2
+    parts = 2
 
-    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        out, parts = [], self._split(state)
-        for layer, h, c in zip(self.rnn, parts[0::2], parts[1::2]):
-            x, (h, c) = layer(x, (h[None], c[None]))
-            x = self.drop(x)
-            out += [h[0], c[0]]
-        return x, torch.cat(out, dim=1)
+    @staticmethod
+    def _pass(rnn: nn.LSTM, x: Tensor, own: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, (h, c) = rnn(x, (own[0][None], own[1][None]))
+        return y, [h[0], c[0]]
 
-    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        out, parts = [], self._split(state)
-        for layer, h, c in zip(self.rnn, parts[0::2], parts[1::2]):
-            g = F.linear(x, layer.weight_ih_l0, layer.bias_ih_l0) + F.linear(h, layer.weight_hh_l0, layer.bias_hh_l0)
-            i, f, n, o = g.chunk(4, dim=1)
-            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(n)
-            x = h = torch.sigmoid(o) * torch.tanh(c)
-            out += [h, c]
-        return x, torch.cat(out, dim=1)
+    @staticmethod
+    def _cell(rnn: nn.LSTM, x: Tensor, own: list[Tensor]) -> list[Tensor]:
+        h, c = own
+        g = F.linear(x, rnn.weight_ih_l0, rnn.bias_ih_l0) + F.linear(h, rnn.weight_hh_l0, rnn.bias_hh_l0)
+        i, f, n, o = g.chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(n)
+        return [torch.sigmoid(o) * torch.tanh(c), c]
 
 
 class Recurrence(torch.autograd.Function):
