@@ -58,12 +58,12 @@ func (o *Options) fill() error {
 
 // row is one event as a file tells it, still text.
 type row struct {
-	user, item, time, kind, value  string
-	id, session, surface           string
-	recID, target, mergeInto       string
-	items, context                 json.RawMessage
-	line, step                     int // step: place among the user's events in a file without times
-	timeField, userField, itemName string
+	user, item, time, kind, value string
+	id, session, surface          string
+	recID, target, mergeInto      string
+	items, context                json.RawMessage
+	line, step                    int    // step: place among the user's events in a file without times
+	timeField                     string // what the file calls the time
 }
 
 // rowSource yields rows in file order. A *RowError concerns one row only; any other error ends the file.

@@ -34,7 +34,8 @@ type parquetLeaf struct {
 	date   bool          // days since 1970
 }
 
-func openParquet(f *file) (*parquetTable, error) {
+func openParquet(f *file) (t *parquetTable, err error) {
+	defer damaged(f, &err)
 	data, size := io.ReaderAt(f.disk), f.size
 	if f.packed { // the format needs random access
 		all, err := io.ReadAll(f.text)
@@ -47,7 +48,7 @@ func openParquet(f *file) (*parquetTable, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s as parquet: %w", f.name, err)
 	}
-	t := &parquetTable{f: f, groups: p.RowGroups(), buffer: make([]parquet.Row, 256), total: p.NumRows()}
+	t = &parquetTable{f: f, groups: p.RowGroups(), buffer: make([]parquet.Row, 256), total: p.NumRows()}
 	f.read.Store(0)
 	for _, path := range p.Schema().Columns() {
 		leaf, _ := p.Schema().Lookup(path...)
@@ -61,6 +62,13 @@ func openParquet(f *file) (*parquetTable, error) {
 	}
 	t.cells = make([]string, len(t.header))
 	return t, nil
+}
+
+// damaged turns a panic into an error: the library panics on some files whose lengths do not fit their content.
+func damaged(f *file, err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%s is a damaged parquet file: %v", f.name, p)
+	}
 }
 
 // columnName drops what writers put below a list column.
@@ -108,7 +116,8 @@ func (l parquetLeaf) text(v parquet.Value) string {
 
 func (t *parquetTable) names() []string { return t.header }
 
-func (t *parquetTable) next() ([]string, int, error) {
+func (t *parquetTable) next() (cells []string, line int, err error) {
+	defer damaged(t.f, &err)
 	for len(t.pending) == 0 {
 		if err := t.fill(); err != nil {
 			return nil, 0, err

@@ -40,15 +40,6 @@ func sequences(t testing.TB, lines ...string) *Log {
 	return readLog(t, events(all...))
 }
 
-func (l *Log) number(t testing.TB, item string) int32 {
-	t.Helper()
-	n, ok := l.Items.Lookup(item)
-	if !ok {
-		t.Fatalf("no item %s", item)
-	}
-	return n
-}
-
 func close4(a, b float64) bool { return math.Abs(a-b) < 1e-9 }
 
 func TestMetricsOfKnownRanks(t *testing.T) {

@@ -3,7 +3,6 @@ package evaluate
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"iter"
 	"math"
 	"os"
@@ -108,7 +107,7 @@ func TestBaselinesOnMovieLens1M(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := Measure(outcomes, DefaultBootstrap())
-		t.Log(fmt.Sprintf("%-10s HR@10 %.4f %.4f NDCG@10 %.4f %.4f MRR %.4f HR@50 %.4f", c.scorer.Name(), m.HR10, m.HR10CI, m.NDCG10, m.NDCG10CI, m.MRR, m.HR50))
+		t.Logf("%-10s HR@10 %.4f %v NDCG@10 %.4f %v MRR %.4f HR@50 %.4f", c.scorer.Name(), m.HR10, m.HR10CI, m.NDCG10, m.NDCG10CI, m.MRR, m.HR50)
 		if math.Abs(m.HR10-c.hr10) > c.tolerance || c.ndcg10 > 0 && math.Abs(m.NDCG10-c.ndcg10) > c.tolerance {
 			t.Errorf("%s: HR@10 %.4f NDCG@10 %.4f, want %.4f %.4f", c.scorer.Name(), m.HR10, m.NDCG10, c.hr10, c.ndcg10)
 		}
