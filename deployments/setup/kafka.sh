@@ -15,14 +15,16 @@ folder=$FRESHET_HOME/kafka
 
 java_major() { java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p'; }
 
-need_java() {
-  have java || debian default-jre-headless
+need_java_and_maven() {
+  local missing=()
+  have java || missing+=(default-jre-headless)
+  have mvn || missing+=(maven)
+  [ "${#missing[@]}" = 0 ] || debian "${missing[@]}"
   [ "$(java_major)" -ge 17 ] || die "Kafka needs Java 17 or newer, found $(java_major); install one with  sudo apt-get install default-jre-headless"
 }
 
 # jars FOLDER: copy what pom.xml names into FOLDER. Maven's own plugins go to the scratch folder and vanish with it.
 jars() {
-  have mvn || debian maven
   say "fetching Apache Kafka $(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$pom") from its Maven artifacts (50 MB, and 40 MB of Maven's own)"
   mvn -q -B -f "$pom" -Dmaven.repo.local="$SCRATCH/m2" -DincludeScope=runtime -DoutputDirectory="$1" \
     dependency:copy-dependencies </dev/null >"$SCRATCH/mvn.log" 2>&1 || {
@@ -44,7 +46,7 @@ share() {
 
 if [ "${1:-}" = pin ]; then
   scratch
-  need_java
+  need_java_and_maven
   jars "$SCRATCH/libs"
   (cd "$SCRATCH/libs" && sha256sum ./*.jar | sed 's: \./: :') >"$sums"
   say "wrote $sums"
@@ -57,7 +59,7 @@ done_already() { stamped kafka "$key" && [ -d "$folder/libs" ] && have java; }
 if done_already; then exit 0; fi
 alone kafka
 if done_already; then exit 0; fi
-need_java
+need_java_and_maven
 scratch
 jars "$SCRATCH/libs"
 (cd "$SCRATCH/libs" && sha256sum --check --strict --quiet "$sums" >&2) ||
