@@ -16,15 +16,14 @@ import (
 //	13      flags
 //	14..21  fingerprint, little-endian
 //	...     erased_at, checkpoint time, state, checkpoint
-//	...     sources, positions, type names, common prefix of the window's item ids, window, recent, purchases, dismissals
+//	...     sources, positions, window (profile_window.go), recent, purchases, dismissals
 //
-// The bytes 1..12 are the profile's version: what compare-and-set compares. A window entry of an 8-digit item takes 20 bytes.
+// The bytes 1..12 are the profile's version: what compare-and-set compares.
 const (
 	codecVersion  = 1
 	versionOffset = 1
 	versionBytes  = 12
 	headerBytes   = versionOffset + versionBytes
-	maxTypes      = 31  // distinct event types in one window: 5 bits
 	maxDecoded    = 256 // entries, sources, strings: no valid profile has more of one kind
 	maxState      = 1 << 16
 )
@@ -179,105 +178,6 @@ func appendDated(dst []byte, list []Dated) []byte {
 	return dst
 }
 
-// An entry's head byte: 5 bits of type, 2 of vector kind, 1 "the same event as the entry before".
-const (
-	entryTypeBits  = 5
-	entryKindShift = entryTypeBits
-	entrySameEvent = 1 << 7
-)
-
-// appendWindow writes the entries, each as the difference to the one before.
-func (p *Profile) appendWindow(dst []byte, sources []Source) ([]byte, error) {
-	types := make([]string, 0, 4)
-	for i := range p.Window {
-		if indexOf(types, p.Window[i].Type) < 0 {
-			types = append(types, p.Window[i].Type)
-		}
-	}
-	if len(types) > maxTypes {
-		return dst, fmt.Errorf("encode profile: %d event types in one window, at most %d", len(types), maxTypes)
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(types)))
-	for _, t := range types {
-		dst = appendString(dst, t)
-	}
-	prefix := commonPrefix(p.Window)
-	dst = appendString(dst, prefix)
-	dst = binary.AppendUvarint(dst, uint64(len(p.Window)))
-	var last Entry
-	for i := range p.Window {
-		e := &p.Window[i]
-		head := byte(indexOf(types, e.Type)) | byte(e.Vector)<<entryKindShift
-		same := i > 0 && e.Event == last.Event && e.Time == last.Time && e.Position == last.Position && e.Index == last.Index+1
-		if same {
-			head |= entrySameEvent
-		}
-		dst = append(dst, head)
-		dst = appendItemID(dst, e.ItemID[len(prefix):])
-		if !same {
-			dst = binary.AppendVarint(dst, e.Time-last.Time)
-			if len(sources) > 1 {
-				dst = append(dst, byte(indexOf(sources, e.Position.Source)))
-			}
-			dst = appendPlace(dst, e.Position.Offset-last.Position.Offset, e.Index)
-			dst = binary.LittleEndian.AppendUint64(dst, e.Event)
-		}
-		last = *e
-	}
-	return dst, nil
-}
-
-// appendPlace writes the offset's difference with one bit that says whether a place within a multi-item event follows.
-func appendPlace(dst []byte, offset int64, index uint8) []byte {
-	if index == 0 {
-		return binary.AppendVarint(dst, offset<<1)
-	}
-	return append(binary.AppendVarint(dst, offset<<1|1), index)
-}
-
-func commonPrefix(window []Entry) string {
-	if len(window) == 0 {
-		return ""
-	}
-	prefix := window[0].ItemID
-	for i := 1; i < len(window) && prefix != ""; i++ {
-		n := 0
-		for n < len(prefix) && n < len(window[i].ItemID) && prefix[n] == window[i].ItemID[n] {
-			n++
-		}
-		prefix = prefix[:n]
-	}
-	return prefix
-}
-
-// What stands before an item id without its prefix: its length, or idDigits + the number of digits where it is a number that
-// fits 63 bits (shops number their items: 8 digits take 4 bytes).
-const (
-	idDigits  = MaxItemID
-	maxDigits = 18
-)
-
-func appendItemID(dst []byte, id string) []byte {
-	if n, ok := digits(id); ok {
-		return binary.AppendUvarint(append(dst, byte(idDigits+len(id))), n)
-	}
-	return append(append(dst, byte(len(id))), id...)
-}
-
-func digits(id string) (uint64, bool) {
-	if len(id) < 3 || len(id) > maxDigits {
-		return 0, false
-	}
-	n := uint64(0)
-	for i := 0; i < len(id); i++ {
-		if id[i] < '0' || id[i] > '9' {
-			return 0, false
-		}
-		n = n*10 + uint64(id[i]-'0')
-	}
-	return n, true
-}
-
 // DecodeProfile reads what AppendBinary wrote. A failure wraps ErrCorrupt and says where the bytes stop making sense.
 func DecodeProfile(user string, b []byte) (*Profile, error) {
 	switch {
@@ -333,34 +233,6 @@ func (p *Profile) readPositions(r *reader) []Source {
 		p.Positions = append(p.Positions, Position{Source: r.source(sources, r.byte()), Offset: r.varint()})
 	}
 	return sources
-}
-
-func (p *Profile) readWindow(r *reader, sources []Source) {
-	var types []string
-	for n := r.count(maxTypes); n > 0 && r.err == nil; n-- {
-		types = append(types, r.string())
-	}
-	prefix := r.string()
-	n := r.count(maxDecoded)
-	if n == 0 || r.err != nil {
-		return
-	}
-	p.Window = make([]Entry, n)
-	// All ids share one string: a profile is decoded for every event of a user who is not held in memory.
-	ids, ends := make([]byte, 0, n*(len(prefix)+12)), make([]int, n)
-	var last Entry
-	for i := range p.Window {
-		ids = r.entry(&p.Window[i], &last, types, sources, append(ids, prefix...))
-		if r.err != nil {
-			p.Window = nil
-			return
-		}
-		last, ends[i] = p.Window[i], len(ids)
-	}
-	all, start := string(ids), 0
-	for i, end := range ends {
-		p.Window[i].ItemID, start = all[start:end], end
-	}
 }
 
 // reader walks over bytes and keeps the first thing that was wrong with them.
@@ -457,59 +329,6 @@ func (r *reader) source(list []Source, at byte) Source {
 		return Source{}
 	}
 	return list[at]
-}
-
-// entry reads one entry but for its item id, which it appends to ids.
-func (r *reader) entry(e, last *Entry, types []string, sources []Source, ids []byte) []byte {
-	head := r.byte()
-	kind := VectorKind(head >> entryKindShift & 3)
-	t := int(head & (1<<entryTypeBits - 1))
-	if r.err == nil && (t >= len(types) || kind > Unknown) {
-		r.fail("entry head %08b with %d types", head, len(types))
-	}
-	if r.err != nil {
-		return ids
-	}
-	e.Type, e.Vector = types[t], kind
-	ids = r.itemID(ids)
-	if head&entrySameEvent != 0 {
-		e.Time, e.Position, e.Event, e.Index = last.Time, last.Position, last.Event, last.Index+1
-		return ids
-	}
-	e.Time = last.Time + r.varint()
-	at := byte(0)
-	if len(sources) != 1 {
-		at = r.byte()
-	}
-	e.Position.Source = r.source(sources, at)
-	place := r.varint()
-	e.Position.Offset = last.Position.Offset + place>>1
-	if place&1 != 0 {
-		e.Index = r.byte()
-	}
-	e.Event = r.uint64()
-	return ids
-}
-
-func (r *reader) itemID(ids []byte) []byte {
-	n := int(r.byte())
-	if n <= MaxItemID {
-		return append(ids, r.take(n)...)
-	}
-	if n -= idDigits; n > maxDigits {
-		r.fail("item id of %d digits", n)
-		return ids
-	}
-	v := r.uvarint()
-	var digits [maxDigits]byte
-	for i := n - 1; i >= 0; i-- {
-		digits[i] = byte('0' + v%10)
-		v /= 10
-	}
-	if v != 0 {
-		r.fail("item id of more than the %d digits that were said", n)
-	}
-	return append(ids, digits[:n]...)
 }
 
 func (r *reader) dated() []Dated {
