@@ -753,6 +753,9 @@ func TestReportPartsAddUp(t *testing.T) {
 			t.Errorf("no segment %q in %v", want, segments)
 		}
 	}
+	if slices.Contains(segments, personalSegment("popularity")) || r.Rows[3].Personal != 0 {
+		t.Error("popularity is said to have personal lists")
+	}
 	for _, d := range r.Differences {
 		if d.Segment == "all" && d.Against == "counts" && !close4(d.HR10, r.Rows[0].HR10-r.Rows[2].HR10) {
 			t.Errorf("difference %v", d)

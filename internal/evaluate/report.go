@@ -137,11 +137,11 @@ func (r *Ranked) segments(more []Segment) []part {
 		parts = append(parts, part{s.Name, func(i int) bool { return s.Holds(&r.Scored[i]) }})
 	}
 	for i := 1; i < len(r.Rows); i++ { // where a row that lags behind the live one has a list at all
-		lags := false
+		lags, any := false, false
 		for n, personal := range r.Rows[i].Personal {
-			lags = lags || !personal && r.Rows[0].Personal[n]
+			lags, any = lags || !personal && r.Rows[0].Personal[n], any || personal
 		}
-		if lags {
+		if lags && any {
 			parts = append(parts, part{personalSegment(r.Rows[i].Name), func(n int) bool { return r.Rows[i].Personal[n] }})
 		}
 	}

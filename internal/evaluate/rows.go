@@ -35,12 +35,14 @@ type scorerRow struct {
 	learn  Learner
 	rank   *ranker
 	out    [][]float32
+	alike  bool // everybody gets the same ranking
 }
 
 // NewScorerRow makes a row of a baseline: exact ranks over the whole catalogue, learning online if the scorer can.
 func NewScorerRow(log *Log, seen *Seen, scorer Scorer) Row {
 	r := &scorerRow{log: log, seen: seen, scorer: scorer, rank: newRanker(log.Items.Len()), out: [][]float32{make([]float32, log.Items.Len())}}
 	r.learn, _ = scorer.(Learner)
+	_, r.alike = scorer.(*Popularity)
 	return r
 }
 
@@ -52,7 +54,7 @@ func (r *scorerRow) Rank(ctx context.Context, asked Question, target int32) (int
 	if err := r.scorer.Score(ctx, []Question{asked}, r.out); err != nil {
 		return 0, false, fmt.Errorf("score with %s: %w", r.scorer.Name(), err)
 	}
-	return r.rank.rank(r.out[0], target, r.seen.excluded(asked.User)), len(asked.History) > 0, nil
+	return r.rank.rank(r.out[0], target, r.seen.excluded(asked.User)), len(asked.History) > 0 && !r.alike, nil
 }
 
 func (r *scorerRow) Reveal(_ context.Context, i int, _ bool) error {
