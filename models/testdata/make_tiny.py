@@ -1,4 +1,5 @@
 """Writes `tiny/`, the bundle that the Go tests of package models open: one GRU cell with random weights, 19 items, a tower.
+Writes also `../probe.onnx`, the graph of one node by which the package finds out whether a device computes.
 
     python models/testdata/make_tiny.py
 
@@ -118,6 +119,12 @@ def write_tower():
     save("item_tower.onnx", model("item_tower", nodes, [("text", f, ["B", TEXT])], [("item", f, ["B", DIM])], constants))
 
 
+def write_probe():
+    one = [("in", TensorProto.FLOAT, [1])], [("out", TensorProto.FLOAT, [1])]
+    m = model("probe", [op("Add", "in in", "out")], *one, [])
+    (OUT.parent.parent / "probe.onnx").write_bytes(m.SerializeToString(deterministic=True))
+
+
 def full_pass(rows, types, gaps):
     """The same cell in float64 over a whole sequence: what the step graph must reproduce."""
     w = {k: v.astype(np.float64) for k, v in W.items()}
@@ -165,6 +172,7 @@ def main():
     items.astype("<f4").tofile(OUT / "items.f32")
     bias.astype("<f4").tofile(OUT / "items_bias.f32")
     (OUT / "items.json").write_text(json.dumps({"ids": [""] + [f"i{n}" for n in range(1, ITEMS)]}))
+    write_probe()
     write_step()
     write_search()
     write_tower()
