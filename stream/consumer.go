@@ -379,7 +379,7 @@ func (g *generation) commit(offsets map[int]int64) error {
 type PartitionStatus struct {
 	Source freshet.Source
 	Progress
-	State string        // "starting", "running", "retrying" or "stopped"
+	State string        // StateStarting to StateStopped
 	Since time.Duration // how long the loop has not turned: waited for a handler, a broker
 	Err   error         // what it retries or stopped for
 }
@@ -404,7 +404,7 @@ func (c *Consumer) Status() []PartitionStatus {
 func (c *Consumer) Stuck(limit time.Duration) []freshet.Source {
 	var stuck []freshet.Source
 	for _, s := range c.Status() {
-		if s.State == stateStopped || s.Since > limit {
+		if s.State == StateStopped || s.Since > limit {
 			stuck = append(stuck, s.Source)
 		}
 	}

@@ -37,7 +37,7 @@ func TestConsumerAppliesEveryEventOnceInOrder(t *testing.T) {
 			t.Errorf("%d misrouted, dead letters or rollbacks", n)
 		}
 		for _, s := range c.Status() {
-			if s.Records() != 0 || s.Lag != 0 || s.State != stateRunning {
+			if s.Records() != 0 || s.Lag != 0 || s.State != StateRunning {
 				t.Errorf("drained, yet %+v", s)
 			}
 		}
@@ -222,7 +222,7 @@ func TestPassingErrorsAreRetriedInPlaceWhileOtherPartitionsRun(t *testing.T) {
 	}
 	eventually(t, "partition 1 runs", func() bool { return l.events() == other })
 	eventually(t, "ten attempts", func() bool { return tries.Load() >= 6 })
-	if s := c.Status(); s[0].State != stateRetrying || s[0].Err == nil || s[0].Records() == 0 {
+	if s := c.Status(); s[0].State != StateRetrying || s[0].Err == nil || s[0].Records() == 0 {
 		t.Errorf("status while retrying: %+v", s[0])
 	}
 	if stuck := c.Stuck(5 * time.Second); len(stuck) != 0 {
@@ -355,7 +355,7 @@ func TestAnOffsetBeyondTheEndStopsThePartitionAndNamesTheWayOut(t *testing.T) {
 		c := r.run(cfg, &member{ledger: l}, nil)
 		eventually(t, "partition 0 stopped", func() bool { return len(c.Stuck(time.Hour)) == 1 })
 		s := c.Status()
-		if s[0].State != stateStopped || !strings.Contains(s[0].Err.Error(), "--topic-incarnation 1") {
+		if s[0].State != StateStopped || !strings.Contains(s[0].Err.Error(), "--topic-incarnation 1") {
 			t.Errorf("%+v", s[0])
 		}
 		other := 0

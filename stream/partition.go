@@ -25,10 +25,10 @@ var (
 
 // States of a loop, as Status names them.
 const (
-	stateStarting = "starting"
-	stateRunning  = "running"
-	stateRetrying = "retrying"
-	stateStopped  = "stopped"
+	StateStarting = "starting" // looking for the offset to begin at
+	StateRunning  = "running"
+	StateRetrying = "retrying" // something passing fails; Err says what
+	StateStopped  = "stopped"  // until somebody changes the configuration; Err says how
 	stateLeft     = "left"
 )
 
@@ -75,7 +75,7 @@ func newPartition(c *Consumer, g *generation, a kafka.PartitionAssignment) *part
 	at := max(a.Offset, -1) // negative = nothing committed
 	p := &partition{
 		c: c, g: g, source: source, log: c.log.With(zap.Int("partition", a.ID)), next: at, first: math.MaxInt64,
-		again: map[listKey]bool{}, due: -1, askedTo: -1, state: stateStarting,
+		again: map[listKey]bool{}, due: -1, askedTo: -1, state: StateStarting,
 		progress: Progress{Applied: max(at, 0), Committed: at, End: max(at, 0)},
 	}
 	p.turn()
@@ -598,9 +598,9 @@ func (p *partition) trouble(stage string, err error) {
 	p.c.observe.Retried(p.source, stage)
 	p.mu.Lock()
 	was := p.state
-	p.state, p.err = stateRetrying, err
+	p.state, p.err = StateRetrying, err
 	p.mu.Unlock()
-	if was != stateRetrying {
+	if was != StateRetrying {
 		p.log.Warn("trying again until it works", zap.String("stage", stage), zap.Error(err))
 	}
 }
@@ -609,16 +609,16 @@ func (p *partition) trouble(stage string, err error) {
 func (p *partition) fine() {
 	p.mu.Lock()
 	was := p.state
-	p.state, p.err = stateRunning, nil
+	p.state, p.err = StateRunning, nil
 	p.mu.Unlock()
-	if was == stateRetrying {
+	if was == StateRetrying {
 		p.log.Info("works again")
 	}
 }
 
 func (p *partition) stop(err error) {
 	p.mu.Lock()
-	p.state, p.err = stateStopped, err
+	p.state, p.err = StateStopped, err
 	p.mu.Unlock()
 	p.log.Error("ALARM: partition stopped", zap.Error(err))
 }

@@ -157,7 +157,7 @@ func TestConsumerAndProducerOutliveTheBroker(t *testing.T) {
 	go func() { written <- r.send(100, 50, 10) }()
 	eventually(t, "the loss is noticed", func() bool {
 		s := c.Status()
-		return len(s) == 0 || slices.ContainsFunc(s, func(p PartitionStatus) bool { return p.State != stateRunning })
+		return len(s) == 0 || slices.ContainsFunc(s, func(p PartitionStatus) bool { return p.State != StateRunning })
 	})
 	var n int
 	_, _ = fmt.Sscan(p, &n)
