@@ -91,7 +91,7 @@ def read(args: argparse.Namespace, config: train.Config, say) -> tuple[data.Log,
         raise ValueError(f"{args.data}: no event is left to learn from: {'; '.join(report.lines())}")
     if config.event_types:
         log = renumber_types(log, config.event_types)
-    split = data.split(log, args.split)
+    split = data.split(log, args.split, config.train.valid_share)
     for line in report.lines() + split.notes:
         say(line)
     return log, split

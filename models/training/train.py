@@ -60,6 +60,7 @@ class TrainConfig:
     patience: int = 10  # validations without a better NDCG@10 before stopping
     validate_every: int = 1  # epochs
     validate_users: int = 0  # 0: all
+    valid_share: float = 0.1  # time split: last share of the training events, held out to choose the epoch; 0: none, all epochs run
     refit: bool = False  # after choosing the number of epochs, train again on train + valid
     exclude_seen: bool = True  # items of the history are left out of rankings
     threads: int = 0  # 0: as torch finds it
@@ -497,7 +498,7 @@ def fit(config: Config, split: Split, rows: int, text: Tensor | None = None, run
     if resume and run_dir and (run_dir / "checkpoint.pt").exists():
         trainer.resume(run_dir / "checkpoint.pt")
     result = trainer.run()
-    if not config.train.refit or split.valid is None:
+    if not config.train.refit or validate is None:
         return result
     again = copy.deepcopy(config)
     both = merge(split)
