@@ -53,7 +53,7 @@ if [ "${1:-}" = pin ]; then
   exit 0
 fi
 
-key=$(key "$0" "$pom" "$sums")
+key=$(key "$pom" "$sums")
 done_already() { stamped kafka "$key" && [ -d "$folder/libs" ] && have java; }
 
 if done_already; then exit 0; fi

@@ -36,12 +36,12 @@ stamp() {
   mv "$FRESHET_HOME/stamps/$1.new" "$FRESHET_HOME/stamps/$1"
 }
 
-# alone NAME: one set-up of NAME at a time; a second one waits, then finds the stamp. Released when the script ends.
+# alone NAME: one script at a time works on NAME; a second one waits. Released when the script ends.
 alone() {
   mkdir -p "$FRESHET_HOME/locks"
   exec 9>"$FRESHET_HOME/locks/$1"
   flock -n 9 || {
-    say "waiting for another set-up of $1"
+    say "waiting: another script is at work on $1"
     flock 9
   }
 }

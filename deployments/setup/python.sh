@@ -50,7 +50,7 @@ choose() {
 }
 
 # The stamp also names the folder: an environment holds absolute paths and does not survive a move.
-key=$(key "$requirements" "$0" <(printf '%s' "$venv"))
+key=$(key "$requirements" <(printf '%s' "$venv"))
 if stamped "venv-$level" "$key" && [ -x "$venv/bin/python" ]; then exit 0; fi
 alone venv
 if stamped "venv-$level" "$key" && [ -x "$venv/bin/python" ]; then exit 0; fi
