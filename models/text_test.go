@@ -108,8 +108,8 @@ func TestVectorsAreThePublishedNetworks(t *testing.T) {
 func TestVectorsDoNotDependOnTheBatch(t *testing.T) {
 	alone, together, batched := openEncoder(t, TextConfig{Workers: 1}), openEncoder(t, TextConfig{Workers: 2}), openEncoder(t, TextConfig{BatchTokens: 512})
 	var texts []string
-	for _, g := range goldens(t) {
-		if len(g.IDs) < 40 {
+	for i, g := range goldens(t) {
+		if i%4 == 0 && len(g.IDs) < 40 {
 			texts = append(texts, g.Text)
 		}
 	}
