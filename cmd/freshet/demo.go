@@ -203,6 +203,9 @@ func (d *demonstration) run(ctx context.Context) error {
 		if err := d.readTexts(work); err != nil {
 			return err
 		}
+		if err := d.join(work); err != nil {
+			return err
+		}
 		return d.stream(ctx, work)
 	})
 	return g.Wait()
@@ -246,6 +249,30 @@ func (d *demonstration) readTexts(ctx context.Context) error {
 			return "vectors kept from an earlier run", nil
 		}
 		return detail, d.keepVectors(ctx)
+	})
+}
+
+// join waits until the worker reads every partition: the first events would otherwise wait for the group, not for the worker.
+func (d *demonstration) join(ctx context.Context) error {
+	return d.step("join the consumer group", func() (string, error) {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			running := 0
+			for _, p := range d.worker.consumer.Status() {
+				if p.State == stream.StateRunning {
+					running++
+				}
+			}
+			if running == d.worker.cfg.Kafka.Partitions {
+				return fmt.Sprintf("%d partitions", running), nil
+			}
+			select {
+			case <-ctx.Done():
+				return "", ctx.Err()
+			case <-tick.C:
+			}
+		}
 	})
 }
 

@@ -1,0 +1,446 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"freshet"
+	"freshet/featurestore"
+	"freshet/internal/candidate"
+	"freshet/internal/dataset"
+	"freshet/internal/evaluate"
+	"freshet/internal/recommend"
+	"freshet/models"
+)
+
+// evalOptions are the flags of `freshet eval`.
+type evalOptions struct {
+	bundle, data, items string
+	sources             string
+	train               float64
+	k                   int
+	repeats             bool
+	json                bool
+	plot                string
+	weight              float64
+}
+
+func newEvalCommand(g *globals) *cobra.Command {
+	o := &evalOptions{train: 0.8, k: 100, sources: "sequence", weight: -1}
+	cmd := &cobra.Command{
+		Use:   "eval",
+		Short: "Measure accuracy on a file of events, through the engine that serves",
+		Long: "Ranks what users really did next among the whole catalogue. Reads every format that `freshet import` reads, as it is.\n" +
+			"Every rating counts as a behaviour, whatever its value, as in the published figures. Confidence intervals are bootstrapped over users.",
+	}
+	f := cmd.PersistentFlags()
+	f.StringVar(&o.bundle, "bundle", "", "folder of the bundle (default: model.bundle)")
+	f.StringVar(&o.sources, "sources", o.sources, "what ranks: sequence, counts, or sequence,counts (fused; the weight is chosen on validation)")
+	f.Float64Var(&o.weight, "weight", o.weight, "weight of the counts in a fusion, instead of one chosen on validation")
+	f.IntVar(&o.k, "k", o.k, "places of the lists; at least 50")
+	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	f.StringVar(&o.plot, "plot", "", "draw the result to this .png or .svg file")
+	loo := &cobra.Command{Use: "loo", Short: "Leave-one-out: the last event of every user is hidden and ranked", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runEval(cmd, g, o, leaveOneOut) }}
+	loo.Flags().StringVar(&o.data, "data", "", "file of events (required)")
+	preq := &cobra.Command{Use: "prequential", Short: "Each event is ranked in the list that stands, then revealed, in time order", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runEval(cmd, g, o, prequential) }}
+	preq.Flags().StringVar(&o.data, "events", "", "file of events (required)")
+	preq.Flags().StringVar(&o.items, "items", "", "file of items: adds the text baseline, and items without events as candidates")
+	preq.Flags().Float64Var(&o.train, "train", o.train, "share of the events that is revealed before scoring begins: what the bundle was trained on")
+	preq.Flags().BoolVar(&o.repeats, "repeats", false, "items that the user has had stay candidates")
+	cmd.AddCommand(loo, preq)
+	return cmd
+}
+
+// evaluation is everything an evaluation stands on.
+type evaluation struct {
+	o       *evalOptions
+	cfg     Config
+	log     *zap.Logger
+	types   *freshet.EventTypes
+	runtime *models.Runtime
+	bundle  *models.Bundle
+	index   *models.Index
+	data    *evaluate.Log
+}
+
+func runEval(cmd *cobra.Command, g *globals, o *evalOptions, protocol func(context.Context, *evaluation) (*evaluate.Report, error)) error {
+	began := time.Now()
+	e, err := openEvaluation(g, o)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	r, err := protocol(cmd.Context(), e)
+	if err != nil {
+		return err
+	}
+	r.Data, r.Seconds = o.data, math.Round(time.Since(began).Seconds()*10)/10
+	return e.show(cmd.OutOrStdout(), r)
+}
+
+func openEvaluation(g *globals, o *evalOptions) (*evaluation, error) {
+	switch {
+	case o.data == "":
+		return nil, errors.New("name the file of events: --data FILE for loo, --events FILE for prequential")
+	case o.k < 50 || o.k > 5000:
+		return nil, fmt.Errorf("--k %d: use 50 to 5000", o.k)
+	case !slices.Contains([]string{"sequence", "counts", "sequence,counts"}, o.sources):
+		return nil, fmt.Errorf("--sources %s: use sequence, counts or sequence,counts", o.sources)
+	}
+	cfg, log, err := g.load()
+	if err != nil {
+		return nil, err
+	}
+	for i := range cfg.Events.Types {
+		cfg.Events.Types[i].Threshold = nil
+	}
+	e := &evaluation{o: o, cfg: cfg, log: log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))}
+	if o.bundle != "" {
+		e.cfg.Model.Bundle = o.bundle
+	}
+	if e.types, err = e.cfg.EventTypes(); err != nil {
+		return nil, err
+	}
+	if err := e.openModel(); err != nil {
+		return nil, errors.Join(err, e.close())
+	}
+	if e.data, err = readLog(o.data, e.types, cfg.MinTime()); err != nil {
+		return nil, errors.Join(err, e.close())
+	}
+	return e, nil
+}
+
+func (e *evaluation) openModel() (err error) {
+	m := e.cfg.Model
+	e.runtime, err = models.NewRuntime(models.Config{Library: m.Library, Device: m.Device, Threads: m.Threads, FallBack: m.FallBack}, e.log)
+	if err != nil {
+		return err
+	}
+	if e.bundle, err = models.OpenBundle(e.runtime, m.Bundle); err != nil {
+		return err
+	}
+	e.index, err = models.OpenIndex(e.bundle, models.IndexConfig{Recommendable: models.All})
+	return err
+}
+
+func (e *evaluation) close() error {
+	var errs []error
+	if e.index != nil {
+		errs = append(errs, e.index.Close())
+	}
+	if e.bundle != nil {
+		errs = append(errs, e.bundle.Close())
+	}
+	if e.runtime != nil {
+		errs = append(errs, e.runtime.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func readLog(path string, types *freshet.EventTypes, minTime time.Time) (*evaluate.Log, error) {
+	bad := 0
+	r, err := dataset.OpenEvents(path, dataset.Options{Types: types, MinTime: minTime, OnBad: func(err *dataset.RowError) {
+		if bad++; bad <= 3 {
+			fmt.Fprintln(os.Stderr, "left out:", err)
+		}
+	}})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	data, err := evaluate.ReadLog(r.All(), types, r.Order())
+	if bad > 3 {
+		fmt.Fprintf(os.Stderr, "left out: %d rows in all\n", bad)
+	}
+	return data, err
+}
+
+// engine is the serving engine over a store in memory, with lists of --k places and the exact set of seen items kept out. weights
+// name the sources; counts may be nil when they do not take part.
+func (e *evaluation) engine(seen *evaluate.Seen, weights map[string]float64, extra ...recommend.Source) (*recommend.Engine, error) {
+	store, err := featurestore.NewMemory(storeConfig(e.cfg), time.Now)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := engineConfig(e.cfg, e.types)
+	if err != nil {
+		return nil, err
+	}
+	// Every source is asked for the whole catalogue: what an evaluation ranks must not depend on how deep serving looks.
+	cfg.Surfaces = []recommend.Surface{{Name: freshet.HomeSurface, K: e.o.k, Weights: weights, Depth: max(e.data.Items.Len(), e.o.k)}}
+	cfg.Excluded, cfg.HotUsers = seen.Excluded, 2*e.data.Users.Len()
+	sources := append(sourcesOf(e.bundle, e.index, candidate.NewPopular(popularHalfLife)), extra...)
+	return recommend.New(cfg, store, e.bundle, e.index, sources, unobserved{}, e.log)
+}
+
+// weights of the sources that --sources names; a is the weight of the counts beside the sequence model.
+func (e *evaluation) weights(a float64) map[string]float64 {
+	switch {
+	case e.o.sources == "counts":
+		return map[string]float64{"counts": 1}
+	case e.o.sources == "sequence,counts" && a > 0:
+		return map[string]float64{"sequence": 1, "counts": a}
+	}
+	return map[string]float64{"sequence": 1}
+}
+
+func leaveOneOut(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
+	weight, trials := e.o.weight, []evaluate.Trial(nil)
+	if e.o.sources == "sequence,counts" && weight < 0 {
+		var err error
+		if weight, trials, err = e.chooseWeight(ctx); err != nil {
+			return nil, err
+		}
+	}
+	split := e.data.LeaveOneOut(evaluate.Test)
+	counts := evaluate.NewCounts(e.data.Items.Len(), evaluate.DefaultCountsConfig())
+	popular := evaluate.NewPopularity(e.data.Items.Len())
+	split.Teach(counts)
+	split.Teach(popular)
+	engine, err := e.engine(split.Seen, e.weights(weight), &countsSource{data: e.data, counts: counts})
+	if err != nil {
+		return nil, err
+	}
+	bar := newProgress(os.Stderr, "users")
+	ranks, err := split.RankHandler(ctx, engine, func(done, total int) { bar.show(done, float64(done)/float64(total)) })
+	if err != nil {
+		return nil, err
+	}
+	bar.finish(len(split.Questions))
+	rows := []evaluate.NamedOutcomes{{Name: e.o.sources, Outcomes: ranks}}
+	for _, s := range []evaluate.Scorer{counts, popular} {
+		outcomes, err := split.Rank(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, evaluate.NamedOutcomes{Name: s.Name(), Outcomes: outcomes})
+	}
+	r := split.Report(e.bundle.ID(), rows, evaluate.DefaultBootstrap())
+	if e.o.sources == "sequence,counts" {
+		r.FusionWeight, r.FusionTrials = &weight, trials
+	}
+	return r, nil
+}
+
+// chooseWeight tries the grid on the validation split: the last event but one of every user, with counts that have not seen it.
+func (e *evaluation) chooseWeight(ctx context.Context) (float64, []evaluate.Trial, error) {
+	split := e.data.LeaveOneOut(evaluate.Validation)
+	counts := evaluate.NewCounts(e.data.Items.Len(), evaluate.DefaultCountsConfig())
+	split.Teach(counts)
+	asked := &queryCatcher{queries: map[string][]float32{}}
+	engine, err := e.engine(split.Seen, map[string]float64{"query": 1}, asked)
+	if err != nil {
+		return 0, nil, err
+	}
+	bar := newProgress(os.Stderr, "users of the validation split")
+	if _, err := split.RankHandler(ctx, engine, func(done, total int) { bar.show(done, float64(done)/float64(total)) }); err != nil {
+		return 0, nil, err
+	}
+	bar.finish(len(split.Questions))
+	return evaluate.ChooseWeight(ctx, split, e.scorer(asked.queries), counts, evaluate.FuseGrid())
+}
+
+// queryCatcher is a source that proposes nothing and keeps what it was asked: each user's query after his last event.
+type queryCatcher struct{ queries map[string][]float32 }
+
+func (*queryCatcher) Name() string { return "query" }
+
+func (q *queryCatcher) Propose(_ context.Context, subjects []freshet.Subject, _ int) ([][]freshet.Candidate, error) {
+	for _, s := range subjects {
+		if s.Queries != nil {
+			q.queries[s.Profile.UserID] = slices.Clone(s.Queries[0])
+		}
+	}
+	return make([][]freshet.Candidate, len(subjects)), nil
+}
+
+func (*queryCatcher) Score(_ context.Context, _ *freshet.Subject, _ []string, out []float32) error {
+	clear(out)
+	return nil
+}
+
+// queryScorer scores the whole catalogue for users whose query is known.
+type queryScorer struct {
+	e       *evaluation
+	ids     []string
+	queries map[string][]float32
+}
+
+func (e *evaluation) scorer(queries map[string][]float32) *queryScorer {
+	s := &queryScorer{e: e, queries: queries, ids: make([]string, e.data.Items.Len())}
+	for i := range s.ids {
+		s.ids[i] = e.data.Items.ID(int32(i))
+	}
+	return s
+}
+
+func (*queryScorer) Name() string { return "sequence" }
+
+func (s *queryScorer) Score(ctx context.Context, asked []evaluate.Question, out [][]float32) error {
+	for i, q := range asked {
+		if query, ok := s.queries[s.e.data.Users.ID(q.User)]; ok {
+			copy(out[i], s.e.index.Score(ctx, query, s.ids))
+		} else {
+			clear(out[i])
+		}
+	}
+	return nil
+}
+
+// countsSource lets the transition counts of the evaluation take part in the engine's fusion: log(count + 1e-5) over the window.
+type countsSource struct {
+	data   *evaluate.Log
+	counts *evaluate.Counts
+	scores []float32
+}
+
+func (*countsSource) Name() string { return "counts" }
+
+func (c *countsSource) all(ctx context.Context, who *freshet.Subject) ([]float32, error) {
+	history := make([]int32, 0, len(who.Profile.Window))
+	for i := range who.Profile.Window {
+		if n, ok := c.data.Items.Lookup(who.Profile.Window[i].ItemID); ok {
+			history = append(history, n)
+		}
+	}
+	if c.scores == nil {
+		c.scores = make([]float32, c.data.Items.Len())
+	}
+	if err := c.counts.Score(ctx, []evaluate.Question{{History: history}}, [][]float32{c.scores}); err != nil {
+		return nil, err
+	}
+	return c.scores, nil
+}
+
+func (c *countsSource) Propose(ctx context.Context, subjects []freshet.Subject, n int) ([][]freshet.Candidate, error) {
+	out := make([][]freshet.Candidate, len(subjects))
+	for i := range subjects {
+		scores, err := c.all(ctx, &subjects[i])
+		if err != nil {
+			return nil, err
+		}
+		list := make([]freshet.Candidate, 0, len(scores))
+		for item, s := range scores {
+			if s > 0 {
+				list = append(list, freshet.Candidate{ItemID: c.data.Items.ID(int32(item)), Score: logCount(s)})
+			}
+		}
+		slices.SortStableFunc(list, func(a, b freshet.Candidate) int {
+			switch {
+			case a.Score > b.Score:
+				return -1
+			case a.Score < b.Score:
+				return 1
+			}
+			return 0
+		})
+		out[i] = list[:min(n, len(list))]
+	}
+	return out, nil
+}
+
+func (c *countsSource) Score(ctx context.Context, who *freshet.Subject, items []string, out []float32) error {
+	scores, err := c.all(ctx, who)
+	if err != nil {
+		return err
+	}
+	for i, id := range items {
+		out[i] = logCount(0)
+		if n, ok := c.data.Items.Lookup(id); ok {
+			out[i] = logCount(scores[n])
+		}
+	}
+	return nil
+}
+
+func logCount(c float32) float32 { return float32(math.Log(float64(c) + 1e-5)) }
+
+func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
+	if e.o.sources == "sequence,counts" && e.o.weight < 0 {
+		e.o.weight = 0.8
+	}
+	e.data.SortByTime("time, ties in file order")
+	if e.o.items != "" {
+		if err := e.addItems(); err != nil {
+			return nil, err
+		}
+	}
+	seen := evaluate.NewSeen(e.data, e.o.repeats)
+	n := e.data.Items.Len()
+	fusing := evaluate.NewCounts(n, evaluate.DefaultCountsConfig())
+	engine, err := e.engine(seen, e.weights(e.o.weight), &countsSource{data: e.data, counts: fusing})
+	if err != nil {
+		return nil, err
+	}
+	live := evaluate.NewLive("live", e.data, seen, engine, 64)
+	counts := evaluate.NewCounts(n, evaluate.DefaultCountsConfig())
+	rows := []evaluate.Row{live, live.Refreshed("10min", 10*time.Minute), live.Refreshed("daily", 24*time.Hour),
+		evaluate.NewScorerRow(e.data, seen, counts), evaluate.NewScorerRow(e.data, seen, evaluate.NewPopularity(n))}
+	if strings.Contains(e.o.sources, "counts") {
+		rows = append(rows, evaluate.NewScorerRow(e.data, seen, fusing)) // teaches the fused counts as the stream goes
+	}
+	bar := newProgress(os.Stderr, "events")
+	run := evaluate.Prequential{Log: e.data, Seen: seen, Train: e.o.train,
+		Progress: func(done, total int) { bar.show(done, float64(done)/float64(total)) }}
+	ranked, err := run.Run(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	bar.finish(len(e.data.Events))
+	return ranked.Report(e.bundle.ID(), evaluate.ReportConfig{Bootstrap: evaluate.DefaultBootstrap()}), nil
+}
+
+func (e *evaluation) addItems() error {
+	r, err := dataset.OpenItems(e.o.items, dataset.Options{})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var failed error
+	e.data.AddItems(func(yield func(string) bool) {
+		for item, err := range r.All() {
+			if failed = err; err != nil || !yield(item.ItemID) {
+				return
+			}
+		}
+	})
+	return failed
+}
+
+func (e *evaluation) show(w io.Writer, r *evaluate.Report) error {
+	if e.o.plot != "" {
+		f, err := os.Create(e.o.plot)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(r.Plot(f, e.o.plot), f.Close()); err != nil {
+			return err
+		}
+	}
+	if e.o.json {
+		return printJSON(w, r)
+	}
+	return r.Table(w)
+}
+
+// unobserved is an engine's Observer that looks away.
+type unobserved struct{}
+
+func (unobserved) Event(string, freshet.Outcome) {}
+func (unobserved) Stage(string, time.Duration)   {}
+func (unobserved) Refold(string)                 {}
+func (unobserved) Fenced(string)                 {}
+func (unobserved) Visible(time.Time)             {}
+func (unobserved) Shares(string, float64)        {}
