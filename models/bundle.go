@@ -110,7 +110,7 @@ func (b *Bundle) file(name string) ([]byte, error) {
 
 func (b *Bundle) verifyHash(name string, sum []byte) error {
 	if got := hex.EncodeToString(sum); got != b.manifest.Files[name] {
-		return fmt.Errorf("the file's SHA-256 is %s..., the manifest says %s...", got[:8], b.manifest.Files[name][:8])
+		return fmt.Errorf("the file's SHA-256 is %s, the manifest says %s", got, b.manifest.Files[name])
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type Config struct {
 	Library  string // path of libonnxruntime.so; required
 	Device   string // auto (CUDA where it works, else the CPU), cpu, or cuda (refuse to start without); default auto
 	DeviceID int    // which CUDA device; default 0
-	Threads  int    // threads of each session besides none for waiting; default 1: goroutines give the parallelism
+	Threads  int    // threads that one run of a session may use; default 1: concurrent callers give the parallelism
 	FallBack bool   // open a session on the CPU when the CUDA device refuses it (out of memory) instead of failing; default false
 }
 

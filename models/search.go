@@ -163,7 +163,8 @@ func better(a, b candidate) int {
 	return cmp.Compare(a.e.order, b.e.order)
 }
 
-// Score is query . vector + bias of each item, recommendable or not; the lowest float32, -Inf, for an item without a vector.
+// Score is query . vector + bias of each item, recommendable or not; -Inf for an item that the index does not know, and for
+// all when the query is not Dim long.
 func (x *Index) Score(ctx context.Context, query []float32, ids []string) []float32 {
 	scores := make([]float32, len(ids))
 	for i, id := range ids {
