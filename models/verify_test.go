@@ -220,3 +220,26 @@ func TestResizeKeepsTheRest(t *testing.T) {
 		t.Error("a graph without the file was resized")
 	}
 }
+
+// Every bundle in the repository opens and has the same bits in every batch.
+func TestCommittedBundlesAreSound(t *testing.T) {
+	found, err := filepath.Glob("bundles/*/" + manifestFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) == 0 {
+		t.Skip("no bundles/*/manifest.json")
+	}
+	for _, path := range found {
+		t.Run(filepath.Base(filepath.Dir(path)), func(t *testing.T) {
+			r, err := openBundle(t, filepath.Dir(path)).Verify(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.OK() {
+				t.Error(r.Differences)
+			}
+			t.Logf("%+v", r)
+		})
+	}
+}
