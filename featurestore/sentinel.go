@@ -71,20 +71,43 @@ func (s *Sentinels) Accept(ctx context.Context) ([]Sentinel, error) {
 			return nil, fmt.Errorf("identify %s: %w: it is a replica", m.address, freshet.ErrUnavailable)
 		}
 		if id == (identity{}) {
-			s.r.log.Warn("the server does not say who it is; a restart is noticed by lost marks only", zap.String("server", m.address))
+			s.r.log.Debug("the server does not say who it is; a restart is noticed by lost marks only", zap.String("server", m.address))
 		}
 		known[id] = true
-		marks, err := s.r.client.HGetAll(ctx, m.marks).Result()
+		marks, err := s.read(ctx, m, id)
 		if err != nil {
-			return nil, s.r.failed("read sentinel of "+m.address, err)
+			return nil, err
 		}
-		found = append(found, sentinelOf(m.address, id, marks))
+		found = append(found, marks)
 	}
 	s.mu.Lock()
 	s.last = map[string]int64{}
 	s.mu.Unlock()
 	s.r.fence.close(known)
 	return found, nil
+}
+
+// Read tells what each master remembers now, without accepting anybody: where a partition that has just been assigned must begin.
+func (s *Sentinels) Read(ctx context.Context) ([]Sentinel, error) {
+	masters, err := s.masters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]Sentinel, len(masters))
+	for i, m := range masters {
+		if found[i], err = s.read(ctx, m, identity{}); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func (s *Sentinels) read(ctx context.Context, m master, id identity) (Sentinel, error) {
+	marks, err := s.r.client.HGetAll(ctx, m.marks).Result()
+	if err != nil {
+		return Sentinel{}, s.r.failed("read sentinel of "+m.address, err)
+	}
+	return sentinelOf(m.address, id, marks), nil
 }
 
 // Mark notes on every master that everything at or below these positions is saved, as of now. It fails with freshet.ErrLost, and

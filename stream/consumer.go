@@ -33,6 +33,12 @@ type Rechecker interface {
 	Recheck(ctx context.Context, published []freshet.Publication) ([]freshet.Publication, error)
 }
 
+// Starter is a Handler that knows how much of a partition its store holds. It is asked before a partition that has a
+// committed offset, next, is read. It gives next, or a lower offset to read from, 0 for the log's beginning.
+type Starter interface {
+	Start(ctx context.Context, source freshet.Source, next int64) (int64, error)
+}
+
 // Where a group without committed offsets begins.
 const (
 	StartEarliest = "earliest"
@@ -409,6 +415,18 @@ func (c *Consumer) Stuck(limit time.Duration) []freshet.Source {
 		}
 	}
 	return stuck
+}
+
+// Rewinding tells whether a partition was asked to rewind and has not done so yet: what it hands over now was read before.
+func (c *Consumer) Rewinding(source freshet.Source) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.owned {
+		if p.source == source {
+			return p.behindRewind()
+		}
+	}
+	return false
 }
 
 // Rewind has every owned partition drop its local copies and read again from its committed offset, or from the offset given for

@@ -57,15 +57,16 @@ type partition struct {
 	turned atomic.Int64 // when the loop last turned, Unix nanoseconds
 	ending atomic.Bool  // the generation is over; the batch in hand is being finished
 
-	mu       sync.Mutex
-	progress Progress
-	lastTime int64 // record time of the last applied record, Unix milliseconds
-	marks    marks
-	due      int64 // next offset to commit; -1 = none
-	state    string
-	err      error
-	asked    bool  // somebody wants a rewind
-	askedTo  int64 // and to there, if lower than the committed one; -1 = just to that
+	mu        sync.Mutex
+	progress  Progress
+	lastTime  int64 // record time of the last applied record, Unix milliseconds
+	marks     marks
+	due       int64 // next offset to commit; -1 = none
+	state     string
+	err       error
+	asked     bool  // somebody wants a rewind
+	rewinding bool  // is doing so
+	askedTo   int64 // and to there, if lower than the committed one; -1 = just to that
 }
 
 type listKey struct{ user, surface string }
@@ -169,6 +170,7 @@ func (p *partition) settle(alive context.Context, begin, end int64) error {
 	if n, err := p.c.reader.partitions(alive); err == nil {
 		p.count = n
 	}
+	committed := p.next >= 0
 	switch {
 	case p.next < 0:
 		at, err := p.start(begin, end)
@@ -179,11 +181,35 @@ func (p *partition) settle(alive context.Context, begin, end int64) error {
 	case p.next < begin:
 		p.gap(begin)
 	}
+	if committed {
+		if err := p.behind(alive, begin); err != nil {
+			return err
+		}
+	}
 	p.first = min(p.first, p.next)
 	p.mu.Lock()
 	p.progress.Applied, p.progress.End = p.next, end
 	p.mu.Unlock()
 	return nil
+}
+
+// behind goes back to where the store's memory ends, if that is before the commit. The commit follows, so that whoever reads the
+// partition next begins there too.
+func (p *partition) behind(alive context.Context, begin int64) error {
+	s, ok := p.c.handler.(Starter)
+	if !ok {
+		return nil
+	}
+	at, err := s.Start(alive, p.source, p.next)
+	if err != nil || max(at, begin) >= p.next {
+		return err
+	}
+	p.c.observe.Rollback(p.source)
+	p.log.Warn("the store holds less than was committed; reading again", zap.Int64("committed", p.next), zap.Int64("from", at))
+	if p.next = at; at < begin {
+		p.gap(begin)
+	}
+	return p.commitNow(p.next)
 }
 
 // start finds the first offset of a partition without a commit. "latest" means the end, but a partition that was added since the
@@ -535,7 +561,7 @@ func (p *partition) rewind(alive context.Context) {
 	if to < 0 {
 		to = p.first
 	}
-	p.asked, p.askedTo = false, -1
+	p.asked, p.askedTo, p.rewinding = false, -1, true
 	p.marks.forget()
 	p.due = -1
 	p.mu.Unlock()
@@ -550,6 +576,9 @@ func (p *partition) rewind(alive context.Context) {
 	p.log.Warn("rewound", zap.Int64("from", p.next), zap.Int64("to", to))
 	p.next = to
 	p.first = min(p.first, to)
+	p.mu.Lock()
+	p.progress.Applied, p.rewinding = to, false // nobody may be told that what was lost is saved
+	p.mu.Unlock()
 }
 
 func (p *partition) askRewind(to int64) {
@@ -559,6 +588,13 @@ func (p *partition) askRewind(to int64) {
 	if to >= 0 && (p.askedTo < 0 || to < p.askedTo) {
 		p.askedTo = to
 	}
+}
+
+// behindRewind tells whether what the partition says of itself is from before a rewind.
+func (p *partition) behindRewind() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked || p.rewinding
 }
 
 func (p *partition) rewindAsked() bool {

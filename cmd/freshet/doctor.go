@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,7 +87,7 @@ func newDoctorCommand(g *globals) *cobra.Command {
 		},
 	}
 	cmd.PersistentFlags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	cmd.AddCommand(newDoctorOutputsCommand(g, &asJSON))
+	cmd.AddCommand(newDoctorOutputsCommand(g, &asJSON), newDoctorCompareCommand(g, &asJSON))
 	return cmd
 }
 
@@ -318,4 +320,99 @@ func compareOutputs(ctx context.Context, cfg Config, repair bool, log *zap.Logge
 	}
 	out.Repaired = len(again)
 	return out, nil
+}
+
+// comparison is what two key prefixes hold of the same users.
+type comparison struct {
+	Users             int `json:"users"`
+	ProfilesIdentical int `json:"profiles_identical"` // byte for byte: sequence, ids, states, positions, rev
+	ListsIdentical    int `json:"lists_identical"`    // the same items with the same scores
+}
+
+func newDoctorCompareCommand(g *globals, asJSON *bool) *cobra.Command {
+	return &cobra.Command{
+		Use:   "compare PREFIX",
+		Short: "Compare profiles and home lists with those under another key prefix",
+		Long:  "Two workers that read the same topic under two prefixes must come to the same profiles, whatever happened to them on the way.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, log, err := g.load()
+			if err != nil {
+				return err
+			}
+			out, err := comparePrefixes(cmd.Context(), cfg, args[0], log)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				err = printJSON(cmd.OutOrStdout(), out)
+			} else {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d users, %d profiles identical, %d lists identical\n", out.Users, out.ProfilesIdentical, out.ListsIdentical)
+			}
+			if err == nil && (out.ProfilesIdentical < out.Users || out.ListsIdentical < out.Users) {
+				err = errors.New("they differ")
+			}
+			return err
+		},
+	}
+}
+
+func comparePrefixes(ctx context.Context, cfg Config, prefix string, log *zap.Logger) (comparison, error) {
+	var out comparison
+	conn, err := connection(cfg)
+	if err != nil {
+		return out, err
+	}
+	last, err := lastRecords(ctx, conn, cfg.Kafka.Topics.Recommendations)
+	if err != nil {
+		return out, err
+	}
+	var users []string
+	var keys []freshet.RecordKey
+	for k := range last {
+		if k.Surface == freshet.HomeSurface {
+			users, keys = append(users, k.UserID), append(keys, k)
+		}
+	}
+	var profiles, lists [2][][]byte
+	for i, p := range []string{cfg.Redis.Prefix, prefix} {
+		c := storeConfig(cfg)
+		c.Prefix = p
+		store, err := featurestore.Open(ctx, c, log)
+		if err != nil {
+			return out, err
+		}
+		profiles[i], err = store.Load(ctx, users)
+		if err == nil {
+			lists[i], err = store.Records(ctx, keys)
+		}
+		if err = errors.Join(err, store.Close()); err != nil {
+			return out, err
+		}
+	}
+	out.Users = len(users)
+	for i := range users {
+		if profiles[0][i] != nil && bytes.Equal(profiles[0][i], profiles[1][i]) {
+			out.ProfilesIdentical++
+		}
+		same, err := sameItems(lists[0][i], lists[1][i])
+		if err != nil {
+			return out, fmt.Errorf("lists of %s: %w", users[i], err)
+		}
+		if same {
+			out.ListsIdentical++
+		}
+	}
+	return out, nil
+}
+
+func sameItems(a, b []byte) (bool, error) {
+	if a == nil || b == nil {
+		return a == nil && b == nil, nil
+	}
+	var x, y freshet.Recommendation
+	if err := errors.Join(json.Unmarshal(a, &x), json.Unmarshal(b, &y)); err != nil {
+		return false, err
+	}
+	return slices.EqualFunc(x.Items, y.Items, func(i, j freshet.RecommendedItem) bool { return i.ItemID == j.ItemID && i.Score == j.Score }), nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"freshet"
 	"freshet/internal/dataset"
+	"freshet/internal/shop"
 	"freshet/stream"
 )
 
@@ -22,6 +23,7 @@ type importOptions struct {
 	order    string
 	typeName string
 	json     bool
+	plant    int
 }
 
 // importBatch is how many records are acknowledged together.
@@ -42,6 +44,7 @@ func newImportCommand(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return importEvents(cmd.Context(), g, o, args[0]) }}
 	events.Flags().StringVar(&o.order, "order", "time", "time (sort by timestamp, ties by row; holds the file in memory) or file")
 	events.Flags().StringVar(&o.typeName, "type", "", "event type of rows that name none")
+	events.Flags().IntVar(&o.plant, "plant-bad", 0, "write so many broken records among the events, to see them in the dead letters")
 	items := &cobra.Command{Use: "items FILE", Short: "Write the catalogue to the items topic", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return importItems(cmd.Context(), g, o, args[0]) }}
 	cmd.AddCommand(events, items)
@@ -56,6 +59,7 @@ type importer struct {
 	rate     int
 	bad      int
 	done     int
+	planted  int
 }
 
 func newImporter(ctx context.Context, g *globals, o *importOptions, what string) (*importer, Config, error) {
@@ -115,7 +119,7 @@ func (i *importer) report(w io.Writer, what string, asJSON bool) error {
 	i.producer.Close()
 	took := time.Since(i.began).Seconds()
 	if asJSON {
-		return printJSON(w, map[string]any{what: i.done, "bad_rows": i.bad, "seconds": took, "per_second": float64(i.done) / took})
+		return printJSON(w, map[string]any{what: i.done, "bad_rows": i.bad, "bad_planted": i.planted, "seconds": took, "per_second": float64(i.done) / took})
 	}
 	_, err := fmt.Fprintf(w, "%d %s written in %.1f s, %d rows left out\n", i.done, what, took, i.bad)
 	return err
@@ -162,11 +166,31 @@ func importEvents(ctx context.Context, g *globals, o *importOptions, path string
 		read, size := r.Progress()
 		return float64(read) / float64(max(size, 1))
 	}
-	err = pump(ctx, i, next, fraction, i.producer.PublishEvents)
-	if err != nil {
+	write := i.producer.PublishEvents
+	if o.plant > 0 {
+		write = i.planting(cfg.Kafka.Topics.Events, o.plant, fraction)
+	}
+	if err := pump(ctx, i, next, fraction, write); err != nil {
 		return err
 	}
 	return i.report(os.Stdout, "events", o.json)
+}
+
+// planting writes events with broken ones spread evenly among them, n in all. They break in every way that the shop knows.
+func (i *importer) planting(topic string, n int, fraction func() float64) func(context.Context, []freshet.Event) error {
+	return func(ctx context.Context, events []freshet.Event) error {
+		if err := i.producer.PublishEvents(ctx, events); err != nil {
+			return err
+		}
+		var bad []stream.Record
+		for ; i.planted < n && (float64(i.planted) <= fraction()*float64(n) || fraction() >= 1); i.planted++ {
+			e := events[len(events)-1]
+			e.ID = fmt.Sprintf("planted-%d", i.planted)
+			d := shop.Spoil(e, i.planted)
+			bad = append(bad, stream.Record{Key: d.Key, Value: d.Value})
+		}
+		return i.producer.Publish(ctx, topic, bad)
+	}
 }
 
 func readAll(r *dataset.EventReader) ([]freshet.Event, error) {
@@ -220,10 +244,10 @@ func pump[T any](ctx context.Context, i *importer, next func() (T, error), fract
 		if err := i.wait(ctx); err != nil {
 			return err
 		}
+		i.done += len(batch)
 		if err := write(ctx, batch); err != nil {
 			return err
 		}
-		i.done += len(batch)
 		batch = batch[:0]
 		i.bar.show(i.done, fraction())
 	}

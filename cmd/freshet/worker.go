@@ -42,6 +42,7 @@ type worker struct {
 	producer *stream.Producer
 	follower *stream.Follower
 	consumer *stream.Consumer
+	recovery *recovery
 
 	// watch, when set before Run, hears every batch after its lists became visible.
 	watch   func(events []freshet.Event, lists []freshet.Publication)
@@ -299,31 +300,15 @@ func (w *worker) openStream(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	w.recovery = newRecovery(w)
 	decoder, err := stream.NewDecoder(stream.DecoderConfig{Types: w.types, MinTime: w.cfg.MinTime(), TypePrefix: w.cfg.Ingest.TypePrefix})
 	if err != nil {
 		return err
 	}
 	w.consumer, err = stream.NewConsumer(stream.ConsumerConfig{Connection: conn, Group: w.cfg.GroupOf(), Topic: k.Topics.Events,
 		TopicIncarnation: int32(k.Incarnation), Start: k.Start, BatchEvents: k.BatchMax, Linger: k.Linger.D(), LossWindow: k.LossWindow.D(),
-		SessionTimeout: k.Session.D(), RebalanceTimeout: k.Session.D()}, decoder, watched{w}, w.producer, letters, observer{w.metrics}, w.log)
+		SessionTimeout: k.Session.D(), RebalanceTimeout: k.Session.D()}, decoder, w.recovery, w.producer, letters, observer{w.metrics}, w.log)
 	return err
-}
-
-// watched is the engine as the stream sees it.
-type watched struct{ w *worker }
-
-func (h watched) Handle(ctx context.Context, events []freshet.Event) ([]freshet.Publication, error) {
-	lists, err := h.w.engine.Handle(ctx, events)
-	if err == nil && h.w.watch != nil {
-		h.w.watch(events, lists)
-	}
-	return lists, err
-}
-
-func (h watched) Release(s freshet.Source) { h.w.engine.Release(s) }
-
-func (h watched) Recheck(ctx context.Context, published []freshet.Publication) ([]freshet.Publication, error) {
-	return h.w.engine.Recheck(ctx, published)
 }
 
 // observer lets the stream report to the metrics.
@@ -380,6 +365,10 @@ func (w *worker) Run(ctx context.Context) error {
 		case <-w.follower.Caught():
 		}
 		w.log.Info("catalogue read", zap.Int("items", w.items.Len()), zap.Int("recommendable", w.index.Len()))
+		if err := w.recovery.Open(ctx); err != nil {
+			return err
+		}
+		g.Go(func() error { return w.recovery.Run(ctx) })
 		return w.consumer.Run(ctx)
 	})
 	return g.Wait()

@@ -427,8 +427,8 @@ func TestCountsMoveOnlyWhenSaved(t *testing.T) {
 func TestAFailingModelSavesNothing(t *testing.T) {
 	f := newFixture(t, nil)
 	f.model.fail = errors.New("device on fire")
-	if _, err := f.Handle(context.Background(), []freshet.Event{event("a", 0, "i1")}); err == nil {
-		t.Fatal("no error")
+	if _, err := f.Handle(context.Background(), []freshet.Event{event("a", 0, "i1")}); !errors.Is(err, freshet.ErrUnavailable) {
+		t.Fatalf("%v: events must wait for the model, not be blamed", err)
 	}
 	f.model.fail = nil
 	if len(f.store.profiles) != 0 {

@@ -17,7 +17,7 @@ type chain struct {
 }
 
 // fold carries out every plan in rounds: round i holds the i-th step of every chain, so one run of the model serves the whole
-// batch. Afterwards State = fold(Checkpoint, Window) holds for every task that changed.
+// batch. A model that fails is an unavailable dependency: the events wait for it, it is never their fault. Afterwards State = fold(Checkpoint, Window) holds for every task that changed.
 func (e *Engine) fold(ctx context.Context, tasks []*task) error {
 	defer e.stage("fold")()
 	chains := make([]chain, 0, 2*len(tasks))
@@ -37,7 +37,7 @@ func (e *Engine) fold(ctx context.Context, tasks []*task) error {
 			break
 		}
 		if err := e.step(ctx, active, round); err != nil {
-			return fmt.Errorf("step %d users: %w", len(active), err)
+			return fmt.Errorf("step %d users: %w: %w", len(active), freshet.ErrUnavailable, err)
 		}
 	}
 	for _, t := range tasks {

@@ -113,7 +113,7 @@ func propose(ctx context.Context, sources []weighted, subjects []freshet.Subject
 	for k, src := range sources {
 		lists, err := src.Propose(ctx, subjects, depth)
 		if err != nil {
-			return nil, nil, fmt.Errorf("propose from %s: %w", src.Name(), err)
+			return nil, nil, fmt.Errorf("propose from %s: %w: %w", src.Name(), freshet.ErrUnavailable, err)
 		}
 		for i := range subjects {
 			out[i][k] = lists[i]
@@ -144,7 +144,7 @@ func (e *Engine) fuse(ctx context.Context, s *Surface, who *freshet.Subject, pro
 		for k, src := range s.sources {
 			p.scores[k] = make([]float32, len(p.items))
 			if err := src.Score(ctx, who, p.items, p.scores[k]); err != nil {
-				return nil, fmt.Errorf("score by %s: %w", src.Name(), err)
+				return nil, fmt.Errorf("score by %s: %w: %w", src.Name(), freshet.ErrUnavailable, err)
 			}
 		}
 	}
@@ -185,7 +185,7 @@ func union(proposals [][]freshet.Candidate, hidden func(string) bool) []string {
 func fill(ctx context.Context, s *Surface, who *freshet.Subject, list []freshet.RecommendedItem, hidden func(string) bool) ([]freshet.RecommendedItem, error) {
 	more, err := s.fill.Propose(ctx, []freshet.Subject{*who}, s.Depth+s.K)
 	if err != nil {
-		return nil, fmt.Errorf("fill from %s: %w", s.fill.Name(), err)
+		return nil, fmt.Errorf("fill from %s: %w: %w", s.fill.Name(), freshet.ErrUnavailable, err)
 	}
 	for _, c := range more[0] {
 		if len(list) == s.K {

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"freshet"
+	"freshet/featurestore"
+)
+
+// recovery stands between the stream and the engine and watches over the store's memory. Every second it leaves a mark on every
+// master of how far each partition is saved; a store that comes back without its last seconds comes back without its last marks.
+// When that is noticed, all partitions stop at the gate, the servers are accepted as they are now, every partition is told to go
+// back to where the marks end, and work goes on. What is applied twice that way changes nothing; what was lost is applied again.
+type recovery struct {
+	w     *worker
+	marks *featurestore.Sentinels
+	log   *zap.Logger
+
+	// gate is held for reading while a batch is handled and for writing while the store is taken back.
+	gate  sync.RWMutex
+	epoch int // recoveries so far; guarded by gate
+}
+
+func newRecovery(w *worker) *recovery {
+	name := fmt.Sprintf("%s-%d-%s", hostname(), os.Getpid(), strconv.FormatInt(time.Now().UnixNano(), 36))
+	return &recovery{w: w, marks: w.store.Sentinels(w.cfg.GroupOf(), name), log: w.log.Named("recovery")}
+}
+
+func hostname() string {
+	h, err := os.Hostname()
+	if err != nil {
+		return "worker"
+	}
+	return h
+}
+
+// Open accepts the servers as they are; before it nothing is read from a partition.
+func (r *recovery) Open(ctx context.Context) error {
+	_, err := r.marks.Accept(ctx)
+	return err
+}
+
+// Handle implements stream.Handler.
+func (r *recovery) Handle(ctx context.Context, events []freshet.Event) ([]freshet.Publication, error) {
+	r.gate.RLock()
+	epoch := r.epoch
+	lists, err := r.handle(ctx, events)
+	r.gate.RUnlock()
+	if errors.Is(err, freshet.ErrLost) {
+		return nil, errors.Join(err, r.recover(ctx, epoch))
+	}
+	return lists, err
+}
+
+func (r *recovery) handle(ctx context.Context, events []freshet.Event) ([]freshet.Publication, error) {
+	// A batch that was read before a recovery and waited at the gate meanwhile must not be applied after it: it would cover the
+	// events that were lost.
+	if r.w.consumer.Rewinding(events[0].Position.Source) {
+		return nil, fmt.Errorf("events read before the store was taken back: %w", freshet.ErrLost)
+	}
+	lists, err := r.w.engine.Handle(ctx, events)
+	if err == nil && r.w.watch != nil {
+		r.w.watch(events, lists)
+	}
+	return lists, err
+}
+
+// Release implements stream.Handler.
+func (r *recovery) Release(s freshet.Source) { r.w.engine.Release(s) }
+
+// Recheck implements stream.Rechecker.
+func (r *recovery) Recheck(ctx context.Context, published []freshet.Publication) ([]freshet.Publication, error) {
+	return r.w.engine.Recheck(ctx, published)
+}
+
+// Start implements stream.Starter: a partition begins where its commit says, or where the store's memory of it ends.
+func (r *recovery) Start(ctx context.Context, source freshet.Source, next int64) (int64, error) {
+	r.gate.RLock()
+	epoch := r.epoch
+	found, err := r.marks.Read(ctx)
+	r.gate.RUnlock()
+	if errors.Is(err, freshet.ErrLost) {
+		return next, errors.Join(err, r.recover(ctx, epoch))
+	}
+	if err != nil {
+		return next, err
+	}
+	return startAt(found, source, next), nil
+}
+
+// startAt is where to read from. A master that holds no mark at all of a partition of which something was committed has lost it.
+func startAt(found []featurestore.Sentinel, source freshet.Source, next int64) int64 {
+	start, unknown := featurestore.StartAt(found, source, next)
+	if unknown > 0 {
+		return 0
+	}
+	return start
+}
+
+// Run leaves marks until ctx ends. It returns an error only where going on needs a person.
+func (r *recovery) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	quiet := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		r.gate.RLock()
+		epoch := r.epoch
+		err := r.marks.Mark(ctx, time.Now(), r.saved())
+		r.gate.RUnlock()
+		if errors.Is(err, freshet.ErrLost) {
+			err = r.recover(ctx, epoch)
+		}
+		switch {
+		case errors.Is(err, errStoreEmpty):
+			return err
+		case err != nil && ctx.Err() == nil && !quiet:
+			r.log.Warn("the store takes no marks; trying again every second", zap.Error(err))
+		}
+		quiet = err != nil
+	}
+}
+
+// saved is how far each partition of ours is saved.
+func (r *recovery) saved() []freshet.Position {
+	var list []freshet.Position
+	for _, p := range r.w.consumer.Status() {
+		if !r.w.consumer.Rewinding(p.Source) && p.Applied > 0 {
+			list = append(list, freshet.Position{Source: p.Source, Offset: p.Applied - 1})
+		}
+	}
+	return list
+}
+
+var errStoreEmpty = errors.New("the store has been emptied while offsets are committed: profiles are lost. To rebuild them from the log, " +
+	"start again with --set bootstrap=auto; check redis.addrs first")
+
+// recover takes the store back, once for all who notice the same loss.
+func (r *recovery) recover(ctx context.Context, epoch int) error {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	if r.epoch != epoch {
+		return nil
+	}
+	// A loss of one user's profile is not a loss of memory: if the marks hold, the partition's own rewind is all there is to do.
+	err := r.marks.Mark(ctx, time.Now(), nil)
+	if !errors.Is(err, freshet.ErrLost) {
+		return err
+	}
+	r.log.Warn("the store lost data; taking it back as it is now", zap.Error(err))
+	found, err := r.marks.Accept(ctx)
+	if err != nil {
+		return fmt.Errorf("accept the store: %w", err)
+	}
+	if r.w.cfg.Bootstrap != "auto" && empty(found) {
+		return errStoreEmpty
+	}
+	to := map[int32]int64{}
+	for _, p := range r.w.consumer.Status() {
+		to[p.Source.Partition] = startAt(found, p.Source, max(p.Committed, 0))
+	}
+	r.w.consumer.Rewind(to)
+	r.epoch++
+	return nil
+}
+
+func empty(found []featurestore.Sentinel) bool {
+	for _, s := range found {
+		if len(s.Saved) > 0 {
+			return false
+		}
+	}
+	return true
+}
