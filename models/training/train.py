@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
-import json
 import math
 import random
 import time
@@ -56,6 +55,7 @@ class TrainConfig:
     finish_full: int = 0  # last epochs with the full softmax
     smoothing: float = 0.0  # label smoothing, full softmax
     ema: float = 0.0  # decay of the weight average that is validated and exported; 0: none
+    warm_start: bool = False  # item ids begin as a factorisation of what follows what in the training events
     unknown: float = 0.0  # how often an input item is replaced by the unknown item
     patience: int = 10  # validations without a better NDCG@10 before stopping
     validate_every: int = 1  # epochs
@@ -519,9 +519,26 @@ def make_trainer(config: Config, train: Log, rows: int, text: Tensor | None, val
     seed_everything(config.train.seed)
     counts = np.bincount(np.where(train.item < rows, train.item, 0), minlength=rows)
     model = Recommender(config.model, rows, len(train.types), text, torch.from_numpy(counts))
+    sequences = Sequences(train, config.tasks, rows)
+    if config.train.warm_start:
+        from .evaluate import Counts
+
+        warm_start(model, Counts(rows).learn(sequences).table)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Trainer(model.to(device), Sequences(train, config.tasks, rows), config, counts, validate, run_dir, quiet)
+    return Trainer(model.to(device), sequences, config, counts, validate, run_dir, quiet)
 
 
-def summary(config: Config) -> str:
-    return json.dumps(asdict(config), sort_keys=True)
+@torch.no_grad()
+def warm_start(model: Recommender, table: np.ndarray) -> None:
+    """Item ids from the positive pointwise mutual information of neighbours: table [rows, rows] counts what followed what.
+
+    The leading eigenvectors, scaled by the roots of their eigenvalues, give vectors whose products already say what goes together;
+    a small catalogue or a short training has no time to learn that from nothing.
+    """
+    pairs = torch.from_numpy(table + table.T)
+    of = pairs.sum(1, keepdim=True).clamp_min(1e-6)
+    pmi = torch.log((pairs * of.sum() / (of * of.T)).clamp_min(1.0))
+    width = min(model.config.dim, len(pmi))
+    axes, sizes, _ = torch.svd_lowrank(pmi, q=min(len(pmi), width + 16), niter=4)
+    vectors = axes[:, :width] * sizes[:width].sqrt()
+    model.items.ids[:, :width] = vectors * (model.items.ids.std() / vectors.std())
