@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"freshet/internal/chaos/topic"
+)
+
+// report collects what a run did and what came of it.
+type report struct {
+	plan *plan
+
+	mu      sync.Mutex
+	done    map[string]int
+	slowest map[string]time.Duration // until everything sent before the fault's end was committed
+	late    map[string]int           // faults after which that took longer than recovery
+	watches sync.WaitGroup
+
+	events, users, applied    int
+	wrong                     map[string]string
+	mismatches                []string
+	erased                    int
+	resurrected               []string
+	planted                   int
+	letters, letterDuplicates int
+	lettersWrong              []string
+	crashes                   int
+}
+
+// recovery is how long the workers may take to commit what was sent before a fault ended. Faults follow each other, so the next
+// ones are in it.
+const recovery = 2 * time.Minute
+
+func newReport(p *plan) *report {
+	return &report{plan: p, done: map[string]int{}, slowest: map[string]time.Duration{}, late: map[string]int{}}
+}
+
+func (r *report) did(s step) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done[s.class] += s.times
+}
+
+// watch notes how long it takes until what stands in the log now is committed.
+func (r *report) watch(ctx context.Context, servers *servers, s step) {
+	ends, err := topic.Ends(ctx, servers.admin, eventsTopic)
+	if err != nil {
+		return // a broker that is away; the final wait covers it
+	}
+	start := time.Now()
+	r.watches.Go(func() {
+		for time.Since(start) < recovery && ctx.Err() == nil {
+			if behind, err := servers.behind(ctx, ends); err == nil && behind == 0 {
+				r.mu.Lock()
+				r.slowest[s.class] = max(r.slowest[s.class], time.Since(start))
+				r.mu.Unlock()
+				return
+			}
+			if sleep(ctx, 500*time.Millisecond) != nil {
+				return
+			}
+		}
+		r.mu.Lock()
+		r.late[s.class]++
+		r.mu.Unlock()
+	})
+}
+
+// last is the last line of a run.
+type last struct {
+	Events      int    `json:"events"`
+	Users       int    `json:"users"`
+	Wrong       int    `json:"users_wrong"`
+	Bounces     int    `json:"bounces"`
+	Kills       int    `json:"kills"`
+	Rollbacks   int    `json:"rollbacks"`
+	Poison      int    `json:"poison_planted"`
+	Letters     int    `json:"dead_letters"`
+	Duplicates  int    `json:"dead_letter_duplicates"`
+	Mismatches  int    `json:"output_mismatches"`
+	Erased      int    `json:"erased_users"`
+	Resurrected int    `json:"resurrected_users"`
+	Seed        uint64 `json:"seed"`
+}
+
+// print shows the table and the last line, and tells whether the run showed what it should.
+func (r *report) print(o options) bool {
+	r.watches.Wait()
+	fmt.Printf("\n%-13s %5s  %-12s %s\n", "fault", "times", "caught up", "what")
+	for _, class := range sortedKeys(r.done) {
+		state := fmt.Sprintf("in %.1f s", r.slowest[class].Seconds())
+		if n := r.late[class]; n > 0 {
+			state = fmt.Sprintf("%d NOT", n)
+		}
+		fmt.Printf("%-13s %5d  %-12s %s\n", class, r.done[class], state, classes[class].what)
+	}
+	fmt.Printf("\n%d records, %d of them applied to %d users; %d worker processes ended unasked and were started again\n", r.events, r.applied, r.users, r.crashes)
+	for _, user := range firstKeys(r.wrong, 10) {
+		fmt.Printf("WRONG user %s: %s\n", user, r.wrong[user])
+	}
+	for _, group := range []struct {
+		name string
+		list []string
+	}{{"output", r.mismatches}, {"resurrected", r.resurrected}, {"dead letters", r.lettersWrong}} {
+		for _, line := range group.list[:min(10, len(group.list))] {
+			fmt.Printf("WRONG %s: %s\n", group.name, line)
+		}
+	}
+	l := last{r.events, r.users, len(r.wrong), r.done["bounce"], r.done["kill"] + r.done["kill-publish"], r.done["rollback"], r.planted, r.letters,
+		r.letterDuplicates, len(r.mismatches), r.erased, len(r.resurrected), r.plan.seed}
+	whole := l.Wrong == 0 && l.Mismatches == 0 && l.Resurrected == 0 && len(r.lettersWrong) == 0
+	ok := whole
+	if o.unfenced {
+		ok = l.Wrong > 0
+		fmt.Printf("control without the fence: %d of %d users wrong, as it must be more than 0\n", l.Wrong, l.Users)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(l); err != nil {
+		return false
+	}
+	return ok
+}
+
+func firstKeys(m map[string]string, n int) []string {
+	keys := sortedKeys(m)
+	return slices.Clone(keys[:min(n, len(keys))])
+}
