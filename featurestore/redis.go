@@ -24,9 +24,6 @@ type Redis struct {
 	fence  fence
 }
 
-//go:embed scripts/save.lua
-var saveLua string
-
 //go:embed scripts/transitions.lua
 var transitionsLua string
 
