@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -77,7 +78,7 @@ func loadConfig(path string, environ []string, sets []string) (Config, error) {
 			return c, fmt.Errorf("--set %s: write it as key=value", s)
 		}
 		if err := setLeaf(leaves, key, value); err != nil {
-			return c, fmt.Errorf("--set %s: %w", s, err)
+			return c, fmt.Errorf("--set %s: %w", key, err) // the value may be a secret
 		}
 	}
 	if err := c.Validate(); err != nil {
@@ -93,7 +94,7 @@ func readYAML(b []byte, c *Config) error {
 	}
 	var present map[string]any
 	if err := yaml.Unmarshal(b, &present); err != nil {
-		return err
+		return plainYAML(err)
 	}
 	if _, ok := present["surfaces"]; ok {
 		c.Surfaces = nil
@@ -101,7 +102,60 @@ func readYAML(b []byte, c *Config) error {
 	if events, ok := present["events"].(map[string]any); ok && events["types"] != nil {
 		c.Events.Types = nil
 	}
-	return yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(c)
+	for _, l := range leavesOf(reflect.ValueOf(c).Elem(), "") {
+		v := lookUp(present, l.path)
+		if k := l.value.Kind(); v == nil || k == reflect.String || k == reflect.Slice {
+			continue // any text is good there; what is no text, the decoder refuses
+		}
+		if err := setValue(l.value, fmt.Sprint(v)); err != nil {
+			return fmt.Errorf("%s: %w", l.path, err)
+		}
+	}
+	return plainYAML(yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(c))
+}
+
+// lookUp finds the value at a path such as redis.ttl, nil where there is none.
+func lookUp(present map[string]any, path string) any {
+	name, rest, below := strings.Cut(path, ".")
+	if !below {
+		return present[name]
+	}
+	section, _ := present[name].(map[string]any)
+	return lookUp(section, rest)
+}
+
+// plainYAML says what the library says without quoting the lines around it: a password may stand there.
+func plainYAML(err error) error {
+	if err == nil {
+		return nil
+	}
+	var located yaml.Error
+	if !errors.As(err, &located) || located.GetToken() == nil {
+		return errors.New(yaml.FormatError(err, false, false))
+	}
+	at, hint := located.GetToken(), ""
+	var unknown *yaml.UnknownFieldError
+	if errors.As(err, &unknown) {
+		hint = nearest(yamlNames(reflect.TypeOf(Config{})), at.Value)
+	}
+	return fmt.Errorf("line %d: %s%s", at.Position.Line, located.GetMessage(), hint)
+}
+
+// yamlNames lists every name that a key of the file may have, at any depth.
+func yamlNames(t reflect.Type) []string {
+	var out []string
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+		out = append(out, name)
+		f := t.Field(i).Type
+		if f.Kind() == reflect.Slice {
+			f = f.Elem()
+		}
+		if f.Kind() == reflect.Struct {
+			out = append(out, yamlNames(f)...)
+		}
+	}
+	return out
 }
 
 // leaf is one configurable value.
