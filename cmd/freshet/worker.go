@@ -104,7 +104,7 @@ func (w *worker) openModel(context.Context) (err error) {
 	}
 	w.onClose(w.index.Close)
 	if m.Encoder != "" && w.bundle.TextDim() > 0 {
-		if w.texts, err = models.OpenTextEncoder(w.runtime, models.TextConfig{Dir: m.Encoder}); err != nil {
+		if w.texts, err = models.OpenTextEncoder(w.runtime, models.TextConfig{Dir: m.Encoder, Workers: 1}); err != nil {
 			return err
 		}
 		w.onClose(w.texts.Close)
