@@ -159,11 +159,11 @@ func (p *Profile) Apply(e *Event, r *Rules) Outcome {
 		return Observed
 	case p.Covers(e.Position):
 		return Covered
+	case p.ErasedAt > 0 && e.Time <= p.ErasedAt: // an erasure that comes again, too: it must not take what the user did since
+		return Forgotten
 	case effect == Erase:
 		p.erase(e)
 		return Applied
-	case p.ErasedAt > 0 && e.Time <= p.ErasedAt:
-		return Forgotten
 	}
 	hash := HashID(e.ID)
 	if p.remembers(hash) {

@@ -226,6 +226,19 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+func TestErasureThatComesAgainErasesNothing(t *testing.T) {
+	rules := testRules(t, 10)
+	p := &Profile{UserID: "u"}
+	erase := &Event{ID: "x", Type: "erase", UserID: "u", Time: viewAt(5000, "a", 0).Time, Position: viewAt(0, "a", 0).Position}
+	p.Apply(erase, rules)
+	p.Apply(viewAt(6000, "a", 1), rules)
+	again := *erase
+	again.Position.Offset = 2
+	if got := p.Apply(&again, rules); got != Forgotten || len(p.Window) != 1 || p.Rev != 2 {
+		t.Fatalf("the same erasure again: %v, rev %d, window %v; want forgotten, 2 and what the user did since", got, p.Rev, p.Window)
+	}
+}
+
 func TestRetractionLooksForTheCartFirst(t *testing.T) {
 	rules := testRules(t, 10)
 	p := &Profile{UserID: "u"}
