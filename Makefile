@@ -10,10 +10,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SETUP := deployments/setup
 PYTHON := PYTHONPATH=models .freshet/venv/bin/python
 
-.PHONY: help build demo test real train setup clean clean-all
+.PHONY: help build demo test real chaos chaos-short chaos-unfenced train setup clean clean-all
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/freshet
 	@mkdir -p bin
@@ -34,6 +34,15 @@ real: ## the main job on real servers and real ratings, checked (KEEP=1 leaves t
 	@$(SETUP)/python.sh train
 	@$(MAKE) build
 	@KEEP=$(KEEP) deployments/real/run
+
+chaos-short: ## every fault once, on real servers, checked against an oracle; 5 minutes (SEED=n repeats a run)
+	@deployments/chaos/run short
+
+chaos: ## the same at length: 120,000 events, 60 bounces, 24 kills, 3 rollbacks of the store
+	@deployments/chaos/run long
+
+chaos-unfenced: ## the suite's own test: with saves that are not fenced it must find users who are wrong
+	@deployments/chaos/run unfenced
 
 train: ## a bundle from a file of events (DATA=FILE OUT=FOLDER, ARGS for more)
 	@[ -n "$(DATA)" ] && [ -n "$(OUT)" ] || { echo 'make train: say  make train DATA=events.csv OUT=my-bundle' >&2; exit 2; }
