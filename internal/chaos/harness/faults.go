@@ -166,8 +166,13 @@ func stopPublish(ctx context.Context, c *chaos, _ step) error {
 	return c.freeze(ctx, c.servers.kafkaProxy, publishing)
 }
 
+// backlog is how many records are sent at once before a member is stopped in the middle of something: there is more of it, and
+// whoever takes over goes on with the same users at once.
+const backlog = 400
+
 // freeze stops a member in the middle of a request and lets the request through when others have taken the partitions over.
 func (c *chaos) freeze(ctx context.Context, p *proxy.Proxy, match func([]byte) bool) error {
+	go c.sender.burst(ctx, backlog)
 	h, m, err := c.catch(p, match)
 	if err != nil {
 		return err

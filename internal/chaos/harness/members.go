@@ -26,8 +26,8 @@ var surfaces = []struct {
 	k    int
 }{{"home", 10}, {"side", 5}}
 
-// hotFor are how long the members trust their local copies: the last ones hold stale copies for ever.
-var hotFor = []string{"2s", "1m", "10m"}
+// hotFor are how long the members trust their local copies of profiles: one keeps none, one keeps them for ever.
+var hotFor = []string{"0s", "2s", "10m"}
 
 // team is the worker processes.
 type team struct {

@@ -15,17 +15,17 @@ import (
 type sender struct {
 	stream *stream
 	client *kgo.Client
-	events int
 	rate   float64 // records a second
 
 	mu     sync.Mutex // held while a burst is sent: a pause takes it
+	left   int        // records to send; guarded by mu
 	hurry  atomic.Bool
 	failed atomic.Pointer[error]
 	done   chan struct{}
 }
 
 func newSender(ctx context.Context, p *plan, servers *servers) (*sender, error) {
-	s := &sender{events: p.events, rate: float64(p.events) / p.lasts().Seconds(), done: make(chan struct{})}
+	s := &sender{left: p.events, rate: float64(p.events) / p.lasts().Seconds(), done: make(chan struct{})}
 	var err error
 	if s.stream, err = newStream(p, servers.o.bundle); err != nil {
 		return nil, err
@@ -44,10 +44,11 @@ func (s *sender) close() { s.client.Close() }
 // run sends bursts of 1 to a second's worth of records.
 func (s *sender) run(ctx context.Context, rnd *rand.Rand) {
 	defer close(s.done)
-	for left := s.events; left > 0 && ctx.Err() == nil && s.failed.Load() == nil; {
-		n := min(left, 1+rnd.IntN(max(2, int(s.rate))))
-		s.burst(ctx, n)
-		left -= n
+	for ctx.Err() == nil && s.failed.Load() == nil {
+		n := s.burst(ctx, 1+rnd.IntN(max(2, int(s.rate))))
+		if n == 0 {
+			break
+		}
 		if !s.hurry.Load() {
 			select {
 			case <-ctx.Done():
@@ -62,9 +63,12 @@ func (s *sender) run(ctx context.Context, rnd *rand.Rand) {
 	}
 }
 
-func (s *sender) burst(ctx context.Context, n int) {
+// burst sends n records at once, as far as there are any left, and tells how many.
+func (s *sender) burst(ctx context.Context, n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	n = min(n, s.left)
+	s.left -= n
 	for range n {
 		m := s.stream.next()
 		s.client.Produce(ctx, &kgo.Record{Key: m.key, Value: m.value, Timestamp: time.Now()}, func(_ *kgo.Record, err error) {
@@ -73,6 +77,7 @@ func (s *sender) burst(ctx context.Context, n int) {
 			}
 		})
 	}
+	return n
 }
 
 // paused does something while nothing is sent and everything sent is acknowledged.
