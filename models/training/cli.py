@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     t.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     t.add_argument("--config", type=Path, required=True)
     t.add_argument("--resume", action="store_true", help="go on from the last checkpoint of this run")
+    t.add_argument("--init", type=Path, metavar="MODEL.pt", help="start from the weights of another run on the same file")
     t.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the config, e.g. train.epochs=5")
     t.add_argument("--seed", type=int, help="overrides train.seed")
     t.add_argument("--quiet", action="store_true")
@@ -75,7 +76,8 @@ def run_train(args: argparse.Namespace) -> None:
     rows = known_rows(split)
     text, whitening, encoder = item_texts(args, config, log, rows, say)
     run_dir = args.runs / f"{config.name}-{config.train.seed}"
-    result = train.fit(config, split, rows, text, run_dir, args.resume, args.quiet)
+    begin = torch.load(args.init, weights_only=False)["weights"] if args.init else None
+    result = train.fit(config, split, rows, text, run_dir, args.resume, args.quiet, begin)
     bundle = export.Bundle(config.name, log.items[:rows], log.types, config.max_history, note(args, config, split),
                            {f"val_{k}": round(v, 5) for k, v in result.metrics.items()}, whitening, encoder)  # fmt: skip
     save_model(run_dir / "model.pt", result, config, bundle, split)

@@ -57,6 +57,7 @@ class TrainConfig:
     ema: float = 0.0  # decay of the weight average that is validated and exported; 0: none
     warm_start: bool = False  # item ids begin as a factorisation of what follows what in the training events
     unknown: float = 0.0  # how often an input item is replaced by the unknown item
+    stop: int = 0  # end after so many of the epochs that the rate is planned for; 0: after all
     patience: int = 10  # validations without a better NDCG@10 before stopping
     validate_every: int = 1  # epochs
     validate_users: int = 0  # 0: all
@@ -367,12 +368,13 @@ class Trainer:
     def run(self) -> Result:
         writer = tensorboard(self.run_dir)
         stale = 0
-        while self.epoch < self.options.epochs and stale < self.options.patience:
+        last = self.options.stop or self.options.epochs
+        while self.epoch < last and stale < self.options.patience:
             began = time.perf_counter()
             row = {"epoch": self.epoch + 1, "loss": self.one_epoch()}
             self.epoch += 1
             row["seconds"] = round(time.perf_counter() - began, 1)
-            due = self.epoch % self.options.validate_every == 0 or self.epoch == self.options.epochs
+            due = self.epoch % self.options.validate_every == 0 or self.epoch == last
             if self.validate and due:
                 row |= self.validated()
                 stale = 0 if self.best["epoch"] == self.epoch else stale + 1
@@ -447,6 +449,12 @@ class Trainer:
         self.model.eval()
         return Result(self.model, self.epoch, {}, self.history)
 
+    def begin(self, weights: dict) -> None:
+        """Starts from the weights of another run, with a fresh optimizer and average."""
+        self.model.load_state_dict(weights)
+        if self.average:
+            self.average = Average(self.model, self.options.ema)
+
     def save(self, path: Path) -> None:
         """Everything `resume` needs to go on as if never stopped."""
         whole = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch, "step": self.step,
@@ -486,8 +494,12 @@ def tensorboard(run_dir: Path | None):
     return SummaryWriter(str(run_dir))
 
 
-def fit(config: Config, split: Split, rows: int, text: Tensor | None = None, run_dir: Path | None = None, resume: bool = False, quiet: bool = False) -> Result:
-    """Trains on split.train, chooses the epoch on split.valid; with `refit` trains once more on both for that many epochs."""
+def fit(config: Config, split: Split, rows: int, text: Tensor | None = None, run_dir: Path | None = None, resume: bool = False,
+        quiet: bool = False, begin: dict | None = None) -> Result:  # fmt: skip
+    """Trains on split.train, chooses the epoch on split.valid; with `refit` trains once more on both for that many epochs.
+
+    `begin`: weights to start from, of the same architecture and catalogue.
+    """
     from .evaluate import validator
 
     if config.train.threads:
@@ -495,6 +507,8 @@ def fit(config: Config, split: Split, rows: int, text: Tensor | None = None, run
     keep_memory()
     validate = validator(split, config, rows) if split.valid is not None and len(split.valid) else None
     trainer = make_trainer(config, split.train, rows, text, validate, run_dir, quiet)
+    if begin is not None:
+        trainer.begin(begin)
     if resume and run_dir and (run_dir / "checkpoint.pt").exists():
         trainer.resume(run_dir / "checkpoint.pt")
     result = trainer.run()

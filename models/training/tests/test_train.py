@@ -116,3 +116,19 @@ def test_the_command_line_trains_a_bundle_from_a_csv(tmp_path, capsys):
     assert "counts, online" in printed and "largest drift" in printed
     evaluated = ["evaluate", "--data", tmp_path / "events.csv", "--split", "time:0.8", "--model", tmp_path / "r/tiny-1/model.pt", "--fuse", "0.5"]
     assert cli.main([str(a) for a in evaluated]) == 0
+
+
+def test_a_run_can_begin_with_the_weights_of_another():
+    split = data.split(shoppers(users=30), "loo")
+    rows = len(split.train.items)
+    first = train.fit(config(), split, rows, quiet=True)
+    second = train.fit(config(stop=1), split, rows, quiet=True, begin=first.model.state_dict())
+    from_nothing = train.fit(config(stop=1), split, rows, quiet=True)
+    assert second.history[0]["loss"] < from_nothing.history[0]["loss"] - 0.3 and len(second.history) == 1
+
+
+def test_what_follows_what_is_a_head_start():
+    split = data.split(shoppers(), "loo")
+    rows = len(split.train.items)
+    losses = [train.fit(config(stop=1, warm_start=warm), split, rows, quiet=True).history[0]["loss"] for warm in (True, False)]
+    assert losses[0] < losses[1]
