@@ -161,6 +161,9 @@ func readLog(path string, types *freshet.EventTypes, minTime time.Time) (*evalua
 	}
 	defer r.Close()
 	data, err := evaluate.ReadLog(r.All(), types, r.Order())
+	if err == nil && r.Timed() {
+		data.SortByTime("time, ties in file order")
+	}
 	if bad > 3 {
 		fmt.Fprintf(os.Stderr, "left out: %d rows in all\n", bad)
 	}
@@ -371,7 +374,6 @@ func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	if e.o.sources == "sequence,counts" && e.o.weight < 0 {
 		e.o.weight = 0.8
 	}
-	e.data.SortByTime("time, ties in file order")
 	if e.o.items != "" {
 		if err := e.addItems(); err != nil {
 			return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -436,6 +437,20 @@ func TestAFailingModelSavesNothing(t *testing.T) {
 	}
 	if r := decode(t, f.handle(t, event("a", 0, "i1"))[0].Record); r.Rev != 1 {
 		t.Fatalf("rev %d", r.Rev)
+	}
+}
+
+// A source that has no score for an item leaves it to the others: no infinity reaches the fusion.
+func TestAnItemUnknownToOneSourceIsJudgedByTheOthers(t *testing.T) {
+	lowest := -float32(math.MaxFloat32)
+	scores := []float32{2, lowest, float32(math.Inf(-1)), float32(math.NaN()), -1}
+	level(scores)
+	if want := []float32{2, -1, -1, -1, -1}; !slices.Equal(scores, want) {
+		t.Fatalf("%v, want %v", scores, want)
+	}
+	nothing := []float32{lowest, lowest}
+	if level(nothing); nothing[0] != 0 || nothing[1] != 0 {
+		t.Fatalf("%v: a source that knows none of the items must not matter", nothing)
 	}
 }
 

@@ -146,6 +146,7 @@ func (e *Engine) fuse(ctx context.Context, s *Surface, who *freshet.Subject, pro
 			if err := src.Score(ctx, who, p.items, p.scores[k]); err != nil {
 				return nil, fmt.Errorf("score by %s: %w: %w", src.Name(), freshet.ErrUnavailable, err)
 			}
+			level(p.scores[k])
 		}
 	}
 	p.fused = make([]float64, len(p.items))
@@ -163,6 +164,30 @@ func (e *Engine) fuse(ctx context.Context, s *Surface, who *freshet.Subject, pro
 		best = best[:s.K]
 	}
 	return e.explain(s, who, &p, best), nil
+}
+
+// level gives items that a source cannot score (the model has no vector of them) the least that it gave to any: they are judged by
+// the other sources alone.
+func level(scores []float32) {
+	least, unknown := float32(math.Inf(1)), false
+	for _, v := range scores {
+		if v > -math.MaxFloat32 && v < math.MaxFloat32 {
+			least = min(least, v)
+		} else {
+			unknown = true
+		}
+	}
+	if !unknown {
+		return
+	}
+	if least == float32(math.Inf(1)) {
+		least = 0
+	}
+	for i, v := range scores {
+		if !(v > -math.MaxFloat32 && v < math.MaxFloat32) {
+			scores[i] = least
+		}
+	}
 }
 
 func union(proposals [][]freshet.Candidate, hidden func(string) bool) []string {
@@ -264,7 +289,7 @@ func (s *Surface) reasons(who *freshet.Subject, item string, share []float64) []
 	}
 	sort.SliceStable(list, func(a, b int) bool { return list[a].Share > list[b].Share })
 	for k := range s.sources {
-		if x, ok := s.sources[k].Source.(Explainer); ok && s.sources[k].Name() == list[0].Source {
+		if x, ok := s.sources[k].Source.(Explainer); ok && len(list) > 0 && s.sources[k].Name() == list[0].Source {
 			list[0].Because = x.Because(who, item)
 		}
 	}
