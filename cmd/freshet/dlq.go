@@ -21,7 +21,7 @@ type letterFilter struct {
 }
 
 func (f *letterFilter) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.stage, "stage", "", "only letters of this stage (decode, handle, items)")
+	cmd.Flags().StringVar(&f.stage, "stage", "", "only letters of this stage (decode, handle)")
 	cmd.Flags().StringVar(&f.contains, "contains", "", "only letters whose reason contains this")
 	cmd.Flags().DurationVar(&f.since, "since", 0, "only letters of the last so long, e.g. 24h")
 	cmd.Flags().IntVar(&f.partition, "partition", -1, "only letters from this partition of the input")
