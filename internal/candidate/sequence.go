@@ -3,6 +3,7 @@ package candidate
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"freshet"
 )
@@ -74,25 +75,34 @@ func (s *Sequence) Score(ctx context.Context, who *freshet.Subject, items []stri
 	return nil
 }
 
-// Because estimates which of the latest entries led to an item: the one whose vector points most the same way. The exact answer,
-// folding the window without each entry in turn, costs a refold per entry and is given by `freshet user show`.
-func (s *Sequence) Because(who *freshet.Subject, item string) string {
-	target, kind := s.index.Vector(item)
-	if kind == freshet.Unknown {
-		return ""
-	}
-	best, because := float32(0), ""
+// Because estimates which of the latest entries led to each item: the one whose vector points most the same way. The exact answer,
+// folding the window without each entry in turn, costs a refold per entry; this one is cheap enough to stand in every record.
+func (s *Sequence) Because(who *freshet.Subject, items []string) []string {
 	w := who.Profile.Window
-	for i := len(w) - 1; i >= 0 && i >= len(w)-explainHistory; i-- {
-		if w[i].Vector == freshet.Unknown || w[i].ItemID == item {
+	w = w[max(0, len(w)-explainHistory):]
+	history := make([][]float32, len(w))
+	for i := range w {
+		if w[i].Vector != freshet.Unknown {
+			history[i], _ = s.index.Vector(w[i].ItemID)
+		}
+	}
+	out := make([]string, len(items))
+	for n, item := range items {
+		target, kind := s.index.Vector(item)
+		if kind == freshet.Unknown {
 			continue
 		}
-		v, _ := s.index.Vector(w[i].ItemID)
-		if d := dot(v, target); because == "" || d > best {
-			best, because = d, w[i].ItemID
+		best := float32(math.Inf(-1))
+		for i := len(w) - 1; i >= 0; i-- { // on a tie the latest
+			if history[i] == nil || w[i].ItemID == item {
+				continue
+			}
+			if d := dot(history[i], target); d > best {
+				best, out[n] = d, w[i].ItemID
+			}
 		}
 	}
-	return because
+	return out
 }
 
 func dot(a, b []float32) float32 {

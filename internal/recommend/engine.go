@@ -48,9 +48,9 @@ type Source interface {
 	Score(ctx context.Context, subject *freshet.Subject, items []string, out []float32) error
 }
 
-// Explainer is a Source that can name the item of the user's history behind a candidate.
+// Explainer is a Source that can name the item of the user's history behind each of some candidates; "" = it cannot tell.
 type Explainer interface {
-	Because(subject *freshet.Subject, itemID string) string
+	Because(subject *freshet.Subject, items []string) []string
 }
 
 // Learner is a Source that learns from the stream. Learn is called once per saved batch, only for events that were applied.

@@ -132,38 +132,61 @@ type pool struct {
 
 // fuse scores the union of the proposals by all sources and keeps the K best: log-linear fusion, score = sum of weight x score.
 func (e *Engine) fuse(ctx context.Context, s *Surface, who *freshet.Subject, proposals [][]freshet.Candidate, hidden func(string) bool) ([]freshet.RecommendedItem, error) {
-	p := pool{scores: make([][]float32, len(s.sources))}
 	if len(s.sources) == 1 {
-		for _, c := range proposals[0] {
-			if !hidden(c.ItemID) {
-				p.items, p.scores[0] = append(p.items, c.ItemID), append(p.scores[0], c.Score)
-			}
+		return e.firstOf(s, who, proposals[0], hidden), nil
+	}
+	p := pool{items: union(proposals), scores: make([][]float32, len(s.sources))}
+	for k, src := range s.sources {
+		p.scores[k] = make([]float32, len(p.items))
+		if err := src.Score(ctx, who, p.items, p.scores[k]); err != nil {
+			return nil, fmt.Errorf("score by %s: %w: %w", src.Name(), freshet.ErrUnavailable, err)
 		}
-	} else {
-		p.items = union(proposals, hidden)
-		for k, src := range s.sources {
-			p.scores[k] = make([]float32, len(p.items))
-			if err := src.Score(ctx, who, p.items, p.scores[k]); err != nil {
-				return nil, fmt.Errorf("score by %s: %w: %w", src.Name(), freshet.ErrUnavailable, err)
-			}
-			level(p.scores[k])
-		}
+		level(p.scores[k])
 	}
 	p.fused = make([]float64, len(p.items))
-	for k, src := range s.sources {
-		for i, v := range p.scores[k] {
-			p.fused[i] += src.weight * float64(v)
+	order := make([]int, len(p.items))
+	for i := range p.items {
+		order[i] = i
+		for k := range s.sources {
+			p.fused[i] += s.sources[k].weight * float64(p.scores[k][i])
 		}
 	}
-	best := make([]int, len(p.items))
-	for i := range best {
-		best[i] = i
-	}
-	sort.SliceStable(best, func(a, b int) bool { return p.fused[best[a]] > p.fused[best[b]] })
-	if len(best) > s.K {
-		best = best[:s.K]
+	sort.SliceStable(order, func(a, b int) bool { return p.fused[order[a]] > p.fused[order[b]] })
+	best := make([]int, 0, s.K)
+	for _, i := range order { // rules are asked only until the list is full
+		if len(best) == s.K {
+			break
+		}
+		if !hidden(p.items[i]) {
+			best = append(best, i)
+		}
 	}
 	return e.explain(s, who, &p, best), nil
+}
+
+// firstOf takes a lone source's proposals, best first, as they are: there is nothing to fuse.
+func (e *Engine) firstOf(s *Surface, who *freshet.Subject, proposals []freshet.Candidate, hidden func(string) bool) []freshet.RecommendedItem {
+	src := s.sources[0]
+	out := make([]freshet.RecommendedItem, 0, s.K)
+	reasons := make([]freshet.Reason, 0, s.K)
+	var top float64
+	for _, c := range proposals {
+		if len(out) == s.K {
+			break
+		}
+		if hidden(c.ItemID) {
+			continue
+		}
+		score := src.weight * float64(c.Score)
+		if len(out) == 0 {
+			top = score
+			e.obs.Shares(src.Name(), 1)
+		}
+		reasons = append(reasons, freshet.Reason{Source: src.Name(), Share: 1})
+		out = append(out, freshet.RecommendedItem{ItemID: c.ItemID, Score: math.Exp(score - top), Reasons: reasons[len(out) : len(out)+1 : len(out)+1]})
+	}
+	s.because(who, out)
+	return out
 }
 
 // level gives items that a source cannot score (the model has no vector of them) the least that it gave to any: they are judged by
@@ -190,16 +213,14 @@ func level(scores []float32) {
 	}
 }
 
-func union(proposals [][]freshet.Candidate, hidden func(string) bool) []string {
+func union(proposals [][]freshet.Candidate) []string {
 	known := map[string]bool{}
 	var items []string
 	for _, list := range proposals {
 		for _, c := range list {
 			if !known[c.ItemID] {
 				known[c.ItemID] = true
-				if !hidden(c.ItemID) {
-					items = append(items, c.ItemID)
-				}
+				items = append(items, c.ItemID)
 			}
 		}
 	}
@@ -243,7 +264,7 @@ func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool, best []int) 
 		for k := range s.sources {
 			parts[k] = s.sources[k].weight * (float64(p.scores[k][i]) - floors[k])
 		}
-		out[n] = freshet.RecommendedItem{ItemID: p.items[i], Score: math.Exp(p.fused[i] - p.fused[best[0]]), Reasons: s.reasons(who, p.items[i], shares(parts))}
+		out[n] = freshet.RecommendedItem{ItemID: p.items[i], Score: math.Exp(p.fused[i] - p.fused[best[0]]), Reasons: s.reasons(shares(parts))}
 		for k := range total {
 			total[k] += parts[k]
 		}
@@ -253,7 +274,31 @@ func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool, best []int) 
 			e.obs.Shares(s.sources[k].Name(), share)
 		}
 	}
+	s.because(who, out)
 	return out
+}
+
+// because has the strongest source of each item name the item of the user's history behind it, where it can.
+func (s *Surface) because(who *freshet.Subject, items []freshet.RecommendedItem) {
+	for k := range s.sources {
+		x, ok := s.sources[k].Source.(Explainer)
+		if !ok {
+			continue
+		}
+		var at []int
+		var ids []string
+		for i := range items {
+			if len(items[i].Reasons) > 0 && items[i].Reasons[0].Source == s.sources[k].Name() {
+				at, ids = append(at, i), append(ids, items[i].ItemID)
+			}
+		}
+		if len(at) == 0 {
+			continue
+		}
+		for n, id := range x.Because(who, ids) {
+			items[at[n]].Reasons[0].Because = id
+		}
+	}
 }
 
 // shares normalises parts to hundredths that sum to 1; what rounding leaves over goes to the largest.
@@ -278,21 +323,15 @@ func shares(parts []float64) []float64 {
 	return out
 }
 
-// reasons lists the sources that added something, strongest first; the strongest names the item behind it.
-func (s *Surface) reasons(who *freshet.Subject, item string, share []float64) []freshet.Reason {
+// reasons lists the sources that added something, strongest first.
+func (s *Surface) reasons(share []float64) []freshet.Reason {
 	list := make([]freshet.Reason, 0, len(share))
 	for k, v := range share {
-		if v <= 0 {
-			continue
+		if v > 0 {
+			list = append(list, freshet.Reason{Source: s.sources[k].Name(), Share: v})
 		}
-		list = append(list, freshet.Reason{Source: s.sources[k].Name(), Share: v})
 	}
 	sort.SliceStable(list, func(a, b int) bool { return list[a].Share > list[b].Share })
-	for k := range s.sources {
-		if x, ok := s.sources[k].Source.(Explainer); ok && len(list) > 0 && s.sources[k].Name() == list[0].Source {
-			list[0].Because = x.Because(who, item)
-		}
-	}
 	return list
 }
 

@@ -14,7 +14,7 @@ type Surface struct {
 	K       int                // places of the list
 	Weights map[string]float64 // source name -> weight in the fusion; a source that is not named does not take part
 	Exclude []string           // what the user will not see: seen (in his window), purchased, dismissed
-	Depth   int                // candidates asked of each source; default max(100, 2 K)
+	Depth   int                // candidates asked of each source, beyond hidden ones; default 1.5 K of a lone source, else max(100, 2 K)
 	Fill    string             // source that fills the places the fusion leaves empty; "" = they stay empty
 
 	sources []weighted
@@ -50,7 +50,11 @@ func (s *Surface) validate() error {
 			return fmt.Errorf("%s.weights.%s: %v, must be above 0 (leave the source out instead)", field, name, w)
 		}
 	}
-	if s.Depth == 0 {
+	switch {
+	case s.Depth > 0:
+	case len(s.Weights) == 1: // nothing to fuse: what one source puts first is the list
+		s.Depth = s.K + s.K/2
+	default:
 		s.Depth = max(100, 2*s.K)
 	}
 	return nil
