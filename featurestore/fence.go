@@ -16,7 +16,11 @@ import (
 // or a server that was given other data, has a new replication id. Either may hold less than what was saved, and nothing may be
 // read from it or written to it before the caller has rewound. Unarmed, it lets everything pass.
 type fence struct {
-	mu    sync.Mutex
+	mu sync.Mutex
+	fenceState
+}
+
+type fenceState struct {
 	armed bool
 	known map[identity]bool
 	cause error // wraps freshet.ErrLost; nil = whole
@@ -63,11 +67,19 @@ func (f *fence) broken() error {
 	return f.cause
 }
 
-// open lets everything pass until close.
-func (f *fence) open() {
+// open lets everything pass until close. It gives what was before, for restore.
+func (f *fence) open() (before fenceState) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.armed, f.known, f.cause = false, nil, nil
+	before, f.fenceState = f.fenceState, fenceState{}
+	return before
+}
+
+// restore undoes open.
+func (f *fence) restore(before fenceState) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fenceState = before
 }
 
 // close lets only these servers pass.

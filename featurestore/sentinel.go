@@ -53,22 +53,37 @@ func (r *Redis) Sentinels(group, worker string) *Sentinels {
 }
 
 // Accept takes the servers as they are and gives back what each remembers. From then on a connection to any other process, or to
-// other data, fails with freshet.ErrLost until Accept is called again. Nothing else may use the store meanwhile.
+// other data, fails with freshet.ErrLost until Accept is called again. Nothing else may use the store meanwhile. When it fails, the
+// store is as closed as it was before.
 func (s *Sentinels) Accept(ctx context.Context) ([]Sentinel, error) {
-	s.r.fence.open()
+	before := s.r.fence.open()
+	found, known, err := s.look(ctx)
+	if err != nil {
+		s.r.fence.restore(before)
+		return nil, err
+	}
+	s.mu.Lock()
+	s.last = map[string]int64{}
+	s.mu.Unlock()
+	s.r.fence.close(known)
+	return found, nil
+}
+
+// look asks every master who it is and what it remembers.
+func (s *Sentinels) look(ctx context.Context) ([]Sentinel, map[identity]bool, error) {
 	masters, err := s.masters(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	known := map[identity]bool{}
 	var found []Sentinel
 	for _, m := range masters {
 		id, master, err := identify(ctx, m.client)
 		if err != nil {
-			return nil, s.r.failed("identify "+m.address, err)
+			return nil, nil, s.r.failed("identify "+m.address, err)
 		}
 		if !master {
-			return nil, fmt.Errorf("identify %s: %w: it is a replica", m.address, freshet.ErrUnavailable)
+			return nil, nil, fmt.Errorf("identify %s: %w: it is a replica", m.address, freshet.ErrUnavailable)
 		}
 		if id == (identity{}) {
 			s.r.log.Debug("the server does not say who it is; a restart is noticed by lost marks only", zap.String("server", m.address))
@@ -76,15 +91,11 @@ func (s *Sentinels) Accept(ctx context.Context) ([]Sentinel, error) {
 		known[id] = true
 		marks, err := s.read(ctx, m, id)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		found = append(found, marks)
 	}
-	s.mu.Lock()
-	s.last = map[string]int64{}
-	s.mu.Unlock()
-	s.r.fence.close(known)
-	return found, nil
+	return found, known, nil
 }
 
 // Read tells what each master remembers now, without accepting anybody: where a partition that has just been assigned must begin.

@@ -138,6 +138,35 @@ func TestARestartedServerIsClosedUntilItIsAccepted(t *testing.T) {
 	mark(t, w, noon.Add(3*time.Second), at(0, 20))
 }
 
+// A server that is still loading its data cannot be accepted; until it can, nothing may pass.
+func TestAnAcceptanceThatFailsLeavesTheStoreClosed(t *testing.T) {
+	s := startServer(t)
+	r := open(t, featurestore.Config{Addrs: []string{s.addr}})
+	w := r.Sentinels("freshet", "one")
+	accept(t, w)
+	mark(t, w, noon, at(0, 10))
+	s.kill(t)
+	s.start(t)
+	if _, err := r.Load(t.Context(), []string{"u"}); !errors.Is(err, freshet.ErrLost) {
+		t.Fatalf("load from a restarted server: %v, want lost", err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := w.Accept(ended); err == nil {
+		t.Fatal("accepted a server that was not asked")
+	}
+	if _, err := r.Load(t.Context(), []string{"u"}); !errors.Is(err, freshet.ErrLost) {
+		t.Errorf("load after a failed acceptance: %v, want lost", err)
+	}
+	if err := w.Mark(t.Context(), noon, nil); !errors.Is(err, freshet.ErrLost) {
+		t.Errorf("mark after a failed acceptance: %v, want lost", err)
+	}
+	accept(t, w)
+	if _, err := r.Load(t.Context(), []string{"u"}); err != nil {
+		t.Errorf("load after an acceptance: %v", err)
+	}
+}
+
 func TestAServerThatForgetsInPlaceIsNoticedByItsMarks(t *testing.T) {
 	s := startServer(t)
 	r, admin := open(t, storetest.Config(featurestore.Config{Addrs: []string{s.addr}})), s.admin(t)
