@@ -57,6 +57,9 @@ func judge(ctx context.Context, o options, s *servers, sent *sender, r *report) 
 	}
 	r.events, r.users, r.wrong = v.want.Records, len(v.want.Users), v.wrong
 	r.applied = v.want.Applied
+	if err := v.keepWrong(filepath.Join(o.work, "wrong.json")); err != nil {
+		return err
+	}
 	r.mismatches = v.compareOutputs()
 	r.erased = len(sent.stream.erased)
 	r.resurrected = v.resurrected(sent.stream)
@@ -261,6 +264,25 @@ func outputKey(user, surface string) string {
 		return user
 	}
 	return user + "\x00" + surface
+}
+
+// keepWrong leaves the profiles of wrong users beside what was expected, for whoever looks into it.
+func (v *verdict) keepWrong(name string) error {
+	type found struct {
+		Why    string
+		Got    *freshet.Profile
+		Expect *expect.User
+	}
+	out := map[string]found{}
+	for user, why := range v.wrong {
+		p, _ := freshet.DecodeProfile(user, v.stored[user]) // nil where that is what is wrong
+		out[user] = found{why, p, v.want.Users[user]}
+	}
+	raw, err := json.MarshalIndent(out, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, raw, 0o600)
 }
 
 // compareOutputs counts keys whose record of the highest (cv, rev) on the output topic is not byte for byte the one in Redis, and
