@@ -253,7 +253,7 @@ func TestFreshetUnderstandsItsEnvironment(t *testing.T) {
 		t.Skip("builds the binary")
 	}
 	binary := filepath.Join(t.TempDir(), "freshet")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "./cmd/freshet")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "./cmd/freshet")
 	build.Dir = ".."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build freshet: %v\n%s", err, out)
