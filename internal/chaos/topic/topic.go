@@ -21,16 +21,13 @@ func Partitions(ctx context.Context, c *kgo.Client, topic string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("ask for the partitions of %s: %w", topic, err)
 	}
-	for _, t := range res.Topics {
-		if t.ErrorCode == kerr.UnknownTopicOrPartition.Code {
-			return 0, nil
-		}
-		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
-			return 0, fmt.Errorf("ask for the partitions of %s: %w", topic, err)
-		}
-		return len(t.Partitions), nil
+	if len(res.Topics) == 0 || res.Topics[0].ErrorCode == kerr.UnknownTopicOrPartition.Code {
+		return 0, nil
 	}
-	return 0, nil
+	if err := kerr.ErrorForCode(res.Topics[0].ErrorCode); err != nil {
+		return 0, fmt.Errorf("ask for the partitions of %s: %w", topic, err)
+	}
+	return len(res.Topics[0].Partitions), nil
 }
 
 // Ends gives the next offset of every partition.
