@@ -365,6 +365,10 @@ func (w *worker) Run(ctx context.Context) error {
 		case <-w.follower.Caught():
 		}
 		w.log.Info("catalogue read", zap.Int("items", w.items.Len()), zap.Int("recommendable", w.index.Len()))
+		if w.index.Len() == 0 {
+			w.log.Warn("nothing can be recommended: no item on the topic is known to the model or has a text it can read; publish items, or set catalogue.only: false",
+				zap.String("topic", w.cfg.Kafka.Topics.Items))
+		}
 		if err := w.recovery.Open(ctx); err != nil {
 			return err
 		}
