@@ -49,7 +49,7 @@ type Change struct {
 	Item   *freshet.Item
 }
 
-// Catalogue is safe for concurrent use; Apply must be called by one goroutine, in the topic's order.
+// Catalogue is safe for concurrent use. The changes of one item must come in order, which a partition gives.
 type Catalogue struct {
 	index   Index
 	encoder Encoder // nil: no texts are read
