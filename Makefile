@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SETUP := deployments/setup
 PYTHON := PYTHONPATH=models .freshet/venv/bin/python
 
-.PHONY: help build demo test real chaos chaos-short chaos-unfenced train setup clean clean-all
+.PHONY: onnxruntime encoder help build demo test real chaos chaos-short chaos-unfenced train setup clean clean-all
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,10 +19,12 @@ build: ## bin/freshet
 	@mkdir -p bin
 	@go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bin/freshet ./cmd/freshet
 
+# Fetching and compiling go on at once.
+onnxruntime encoder:
+	@$(SETUP)/$@.sh
+
 demo: ## the whole thing in one process, on a generated shop (ARGS="--for 20s --json")
-	@$(SETUP)/onnxruntime.sh
-	@$(SETUP)/encoder.sh
-	@$(MAKE) build
+	@$(MAKE) -j3 onnxruntime encoder build
 	@exec bin/freshet demo $(ARGS)
 
 test: ## every check: format, vet, staticcheck, trainer, tests under -race on real servers
