@@ -2,6 +2,7 @@ package featurestore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 	"strconv"
@@ -23,8 +24,8 @@ import (
 //
 //  1. Accept, while no partition is being read: takes the servers as they are now, arms the fence and tells what they remember.
 //  2. StartAt for each partition assigned: the committed offset, or an older one where a master remembers less.
-//  3. Mark every second, with positions whose saves were answered.
-//  4. When Load, Save or Mark fails with freshet.ErrLost: stop all partitions, drop what is in memory, count a rollback, go to 1.
+//  3. Mark every second, with positions whose saves were answered. Hold after each Load that did not find everybody.
+//  4. When Load, Save, Mark or Hold fails with freshet.ErrLost: stop all partitions, drop what is in memory, count a rollback, go to 1.
 //
 // Any of these may be told by a false alarm (a restart that lost nothing): it costs reading the last seconds again, which every
 // profile skips.
@@ -55,22 +56,22 @@ func (r *Redis) Sentinels(group, worker string) *Sentinels {
 // Accept takes the servers as they are and gives back what each remembers. From then on a connection to any other process, or to
 // other data, fails with freshet.ErrLost until Accept is called again. Nothing else may use the store meanwhile. When it fails, the
 // store is as closed as it was before.
-func (s *Sentinels) Accept(ctx context.Context) ([]Sentinel, error) {
+func (s *Sentinels) Accept(ctx context.Context, now time.Time) ([]Sentinel, error) {
 	before := s.r.fence.open()
-	found, known, err := s.look(ctx)
+	s.mu.Lock()
+	s.last = map[string]int64{}
+	s.mu.Unlock()
+	found, known, err := s.look(ctx, now)
 	if err != nil {
 		s.r.fence.restore(before)
 		return nil, err
 	}
-	s.mu.Lock()
-	s.last = map[string]int64{}
-	s.mu.Unlock()
 	s.r.fence.close(known)
 	return found, nil
 }
 
-// look asks every master who it is and what it remembers.
-func (s *Sentinels) look(ctx context.Context) ([]Sentinel, map[identity]bool, error) {
+// look asks every master who it is and what it remembers. It leaves a mark first: what is lost from then on is noticed.
+func (s *Sentinels) look(ctx context.Context, now time.Time) ([]Sentinel, map[identity]bool, error) {
 	masters, err := s.masters(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -89,6 +90,9 @@ func (s *Sentinels) look(ctx context.Context) ([]Sentinel, map[identity]bool, er
 			s.r.log.Debug("the server does not say who it is; a restart is noticed by lost marks only", zap.String("server", m.address))
 		}
 		known[id] = true
+		if err := s.mark(ctx, m, now, nil); err != nil {
+			return nil, nil, err
+		}
 		marks, err := s.read(ctx, m, id)
 		if err != nil {
 			return nil, nil, err
@@ -156,18 +160,37 @@ func (s *Sentinels) mark(ctx context.Context, m master, now time.Time, saved []f
 		return call(ctx, sentinelScript, []string{m.marks, m.history}, args...)
 	})
 	if err != nil {
-		// The mark may have been written although nobody said so; the next one may not take it for a loss.
-		s.mu.Lock()
-		delete(s.last, m.tag)
-		s.mu.Unlock()
-		return err
+		return err // it may have been written all the same; the next one does not take that for a loss
 	}
 	if written, _ := cmds[0].(*redis.Cmd).Int(); written == 0 {
 		return s.lost("%s forgot the mark of %s", m.address, time.UnixMilli(before).UTC().Format(time.RFC3339Nano))
 	}
 	s.mu.Lock()
-	s.last[m.tag] = at
+	s.last[m.tag] = max(s.last[m.tag], at)
 	s.mu.Unlock()
+	return nil
+}
+
+// Hold fails with freshet.ErrLost, and closes the store, unless every master still has this worker's last mark. It tells a user who
+// was never there from one whom a master has just forgotten (FLUSHALL restarts nothing): ask it after a load that found nothing,
+// before something is saved on the strength of that.
+func (s *Sentinels) Hold(ctx context.Context) error {
+	masters, err := s.masters(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range masters {
+		s.mu.Lock()
+		before := s.last[m.tag]
+		s.mu.Unlock()
+		stored, err := s.r.client.HGet(ctx, m.marks, "w "+s.worker).Int64()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return s.r.failed("read sentinel of "+m.address, err)
+		}
+		if stored < before {
+			return s.lost("%s forgot the mark of %s", m.address, time.UnixMilli(before).UTC().Format(time.RFC3339Nano))
+		}
+	}
 	return nil
 }
 

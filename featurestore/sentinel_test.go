@@ -23,7 +23,7 @@ func at(partition int32, offset int64) freshet.Position {
 
 func accept(t *testing.T, s *featurestore.Sentinels) []featurestore.Sentinel {
 	t.Helper()
-	found, err := s.Accept(t.Context())
+	found, err := s.Accept(t.Context(), noon.Add(-time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestAnAcceptanceThatFailsLeavesTheStoreClosed(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if _, err := w.Accept(ended); err == nil {
+	if _, err := w.Accept(ended, noon); err == nil {
 		t.Fatal("accepted a server that was not asked")
 	}
 	if _, err := r.Load(t.Context(), []string{"u"}); !errors.Is(err, freshet.ErrLost) {
@@ -173,8 +173,14 @@ func TestAServerThatForgetsInPlaceIsNoticedByItsMarks(t *testing.T) {
 	w := r.Sentinels("freshet", "one")
 	accept(t, w)
 	mark(t, w, noon, at(0, 10))
+	if err := w.Hold(t.Context()); err != nil {
+		t.Fatalf("hold on a whole server: %v", err)
+	}
 	if err := admin.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
+	}
+	if err := w.Hold(t.Context()); !errors.Is(err, freshet.ErrLost) {
+		t.Fatalf("hold after FLUSHALL: %v, want lost", err)
 	}
 	if err := w.Mark(t.Context(), noon.Add(time.Second), []freshet.Position{at(0, 20)}); !errors.Is(err, freshet.ErrLost) {
 		t.Fatalf("mark after FLUSHALL: %v, want lost", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -44,7 +45,7 @@ func hostname() string {
 
 // Open accepts the servers as they are; before it nothing is read from a partition.
 func (r *recovery) Open(ctx context.Context) error {
-	_, err := r.marks.Accept(ctx)
+	_, err := r.marks.Accept(ctx, time.Now())
 	return err
 }
 
@@ -71,6 +72,25 @@ func (r *recovery) handle(ctx context.Context, events []freshet.Event) ([]freshe
 		r.w.watch(events, lists)
 	}
 	return lists, err
+}
+
+// guarded is the store as the engine sees it: that somebody is not there is only believed while the store holds our last mark. It
+// may have been emptied since, and what is saved for him now would cover the events that were lost.
+type guarded struct {
+	*featurestore.Redis
+	w *worker
+}
+
+// Load implements recommend.Store.
+func (g guarded) Load(ctx context.Context, users []string) ([][]byte, error) {
+	profiles, err := g.Redis.Load(ctx, users)
+	if err != nil || !slices.ContainsFunc(profiles, func(p []byte) bool { return p == nil }) {
+		return profiles, err
+	}
+	if err := g.w.recovery.marks.Hold(ctx); err != nil {
+		return nil, fmt.Errorf("look for %d users: %w", len(users), err)
+	}
+	return profiles, nil
 }
 
 // Release implements stream.Handler.
@@ -160,7 +180,7 @@ func (r *recovery) recover(ctx context.Context, epoch int) error {
 		return err
 	}
 	r.log.Warn("the store lost data; taking it back as it is now", zap.Error(err))
-	found, err := r.marks.Accept(ctx)
+	found, err := r.marks.Accept(ctx, time.Now())
 	if err != nil {
 		return fmt.Errorf("accept the store: %w", err)
 	}

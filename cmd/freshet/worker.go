@@ -118,14 +118,18 @@ func (w *worker) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	w.onClose(func() error { return w.store.Close() })
-	lane, created, err := w.store.JoinLane(ctx, w.cfg.Lane, fmt.Sprintf("%016x", w.bundle.Fingerprint()))
+	table, err := w.store.Lanes(ctx)
 	if err != nil {
 		return err
 	}
-	if created {
+	if len(table.Lanes) == 0 { // before the table is written: a refused start must leave nothing behind
 		if err := w.refuseEmptyStore(ctx); err != nil {
 			return err
 		}
+	}
+	lane, _, err := w.store.JoinLane(ctx, w.cfg.Lane, fmt.Sprintf("%016x", w.bundle.Fingerprint()))
+	if err != nil {
+		return err
 	}
 	if lane.CV == cfg.CV {
 		return nil
@@ -150,10 +154,10 @@ func (w *worker) refuseEmptyStore(ctx context.Context) error {
 	}
 	if w.cfg.Bootstrap != "auto" {
 		return fmt.Errorf("the store at %s is empty, but group %s has committed offsets: profiles would be lost. Check redis.addrs and redis.prefix; "+
-			"to rebuild from the log, delete the group's offsets or start with --set kafka.group=NEW; to go on with nothing, --set bootstrap=auto",
+			"to rebuild them from what the log still holds, start with --set bootstrap=auto",
 			strings.Join(w.cfg.Redis.Addrs, ","), w.cfg.GroupOf())
 	}
-	w.log.Warn("the store is empty although offsets are committed: going on, as bootstrap: auto says")
+	w.log.Warn("the store is empty although offsets are committed: reading the log from its beginning, as bootstrap: auto says")
 	return nil
 }
 
@@ -249,7 +253,7 @@ func (w *worker) openEngine(context.Context) (err error) {
 	if w.cfg.Catalogue.Only {
 		cfg.Available = w.items.Recommendable
 	}
-	w.engine, err = recommend.New(cfg, w.store, w.bundle, w.index, sourcesOf(w.bundle, w.index, w.popular), w.metrics, w.log)
+	w.engine, err = recommend.New(cfg, guarded{w.store, w}, w.bundle, w.index, sourcesOf(w.bundle, w.index, w.popular), w.metrics, w.log)
 	return err
 }
 

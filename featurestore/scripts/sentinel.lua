@@ -3,13 +3,13 @@
 -- KEYS  1 marks: hash, "w <worker>" -> time of its last mark, "p <source>" -> offset and time
 --       2 history: hash, minute -> the marks as they stood at its first write
 -- ARGV  1 worker
---       2 time of the mark that the worker wrote last here, 0 = never
+--       2 time of the last mark that is known to have been written here, 0 = none; a later one may have been written unheard
 --       3 now, Unix milliseconds
 --       4.. pairs of source, offset
 -- Returns 1 written, 0 forgotten.
 
 local worker, now = 'w ' .. ARGV[1], tonumber(ARGV[3])
-if ARGV[2] ~= '0' and redis.call('HGET', KEYS[1], worker) ~= ARGV[2] then
+if ARGV[2] ~= '0' and (tonumber(redis.call('HGET', KEYS[1], worker) or nil) or 0) < tonumber(ARGV[2]) then
     return 0
 end
 
