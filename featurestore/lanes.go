@@ -119,10 +119,10 @@ func (r *Redis) JoinLane(ctx context.Context, name, fingerprint string) (lane La
 	lane, ok := t.Lanes[name]
 	switch {
 	case !ok:
-		return lane, false, fmt.Errorf("join lane %q: %w: no such lane; add it with `freshet lanes add %s --bundle DIR`", name, ErrLaneRefused, name)
+		return lane, false, fmt.Errorf("join lane %q: %w: no such lane is known to this store", name, ErrLaneRefused)
 	case lane.Fingerprint != fingerprint:
 		return lane, false, fmt.Errorf("join lane %q: %w: it serves the bundle with fingerprint %s, this worker holds %s; start the worker "+
-			"with the lane's bundle, or give this one a lane of its own with `freshet lanes add NAME --bundle DIR` and promote it",
+			"with the lane's bundle, or give this one a deployment of its own beside it: another redis.prefix, kafka.group and kafka.topics.recommendations",
 			name, ErrLaneRefused, lane.Fingerprint, fingerprint)
 	}
 	return lane, created, nil

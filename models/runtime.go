@@ -91,7 +91,7 @@ func (rt *Runtime) chooseDevice(version string) error {
 		case rt.cfg.Device == CUDA:
 			return fmt.Errorf("device: cuda is not available: %w; use auto or cpu, or a library with the CUDA provider", err)
 		default:
-			why = fmt.Sprintf("CUDA is not available: %v", err)
+			why = "CUDA is not available; with device cuda the reason is told"
 		}
 	}
 	if rt.device == CUDA && rt.cfg.Device == Auto {

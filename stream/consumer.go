@@ -112,7 +112,7 @@ func (c ConsumerConfig) Validate() error {
 	case c.Start != StartEarliest && c.Start != StartLatest:
 		return fmt.Errorf("kafka.start: %q is neither earliest nor latest", c.Start)
 	case c.BatchEvents < 1 || c.BatchEvents > 10_000:
-		return fmt.Errorf("kafka.batch_events: %d is not within 1..10000", c.BatchEvents)
+		return fmt.Errorf("kafka.batch_max: %d is not within 1..10000", c.BatchEvents)
 	case c.Linger > c.FetchWait:
 		return fmt.Errorf("kafka.linger: %v is longer than kafka.fetch_wait %v", c.Linger, c.FetchWait)
 	case c.FetchBytes < 64<<10:
@@ -122,7 +122,7 @@ func (c ConsumerConfig) Validate() error {
 	case c.LossWindow < 0 || c.CommitTick < time.Millisecond:
 		return fmt.Errorf("kafka.loss_window %v, kafka.commit_tick %v: negative or too short", c.LossWindow, c.CommitTick)
 	case c.SessionTimeout < time.Second || c.RebalanceTimeout < time.Second:
-		return fmt.Errorf("kafka.session_timeout %v, kafka.rebalance_timeout %v: at least 1s each", c.SessionTimeout, c.RebalanceTimeout)
+		return fmt.Errorf("kafka.session %v (rebalance %v): at least 1s each", c.SessionTimeout, c.RebalanceTimeout)
 	case c.JoinBackoff < 0 || c.PartitionWatch < 0:
 		return errors.New("kafka.join_backoff, kafka.partition_watch: negative")
 	}

@@ -354,7 +354,7 @@ func TestAnOffsetBeyondTheEndStopsThePartitionAndNamesTheWayOut(t *testing.T) {
 		c := r.run(cfg, &member{ledger: l}, nil)
 		eventually(t, "partition 0 stopped", func() bool { return len(c.Stuck(time.Hour)) == 1 })
 		s := c.Status()
-		if s[0].State != StateStopped || !strings.Contains(s[0].Err.Error(), "--topic-incarnation 1") {
+		if s[0].State != StateStopped || !strings.Contains(s[0].Err.Error(), "kafka.topic_incarnation=1") {
 			t.Errorf("%+v", s[0])
 		}
 		other := 0
@@ -569,9 +569,9 @@ func TestConsumerConfigNamesWhatIsWrong(t *testing.T) {
 		"kafka.group":             func(c *ConsumerConfig) { c.Group = "" },
 		"kafka.topics.events":     func(c *ConsumerConfig) { c.Topic = "" },
 		"kafka.start":             func(c *ConsumerConfig) { c.Start = "middle" },
-		"kafka.batch_events":      func(c *ConsumerConfig) { c.BatchEvents = -1 },
+		"kafka.batch_max":         func(c *ConsumerConfig) { c.BatchEvents = -1 },
 		"kafka.linger":            func(c *ConsumerConfig) { c.Linger = time.Minute },
-		"kafka.session_timeout":   func(c *ConsumerConfig) { c.SessionTimeout = time.Millisecond },
+		"kafka.session":           func(c *ConsumerConfig) { c.SessionTimeout = time.Millisecond },
 		"kafka.topic_incarnation": func(c *ConsumerConfig) { c.TopicIncarnation = -1 },
 	} {
 		c := good

@@ -162,7 +162,7 @@ func (p *partition) locate(alive context.Context) bool {
 
 func (p *partition) truncated(end int64) error {
 	return fmt.Errorf("%s-%d: offset %d was committed but the log ends at %d: the topic was created anew or truncated; "+
-		"start with --topic-incarnation %d to read it as a new one", p.source.Topic, p.source.Partition, p.next, end, p.source.Incarnation+1)
+		"start with --set kafka.topic_incarnation=%d to read it as a new one", p.source.Topic, p.source.Partition, p.next, end, p.source.Incarnation+1)
 }
 
 // settle fixes the offset to begin at, given the log's bounds.

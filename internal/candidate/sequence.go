@@ -76,7 +76,7 @@ func (s *Sequence) Score(ctx context.Context, who *freshet.Subject, items []stri
 }
 
 // Because estimates which of the latest entries led to each item: the one whose vector points most the same way. The exact answer,
-// folding the window without each entry in turn, costs a refold per entry; this one is cheap enough to stand in every record.
+// folding the window without each entry in turn, would cost a refold per entry; this one is cheap enough to stand in every record.
 func (s *Sequence) Because(who *freshet.Subject, items []string) []string {
 	w := who.Profile.Window
 	w = w[max(0, len(w)-explainHistory):]

@@ -233,6 +233,7 @@ func (c *Catalogue) textVectors(ctx context.Context, ids []string, items map[str
 func (c *Catalogue) Run(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -241,8 +242,13 @@ func (c *Catalogue) Run(ctx context.Context) {
 			c.Expire()
 		case <-c.wake:
 		}
-		if err := c.drain(ctx); err != nil && ctx.Err() == nil {
-			c.log.Warn("item texts could not be read; trying again", zap.Error(err))
+		err := c.drain(ctx)
+		if (err != nil) != failing && ctx.Err() == nil {
+			if failing = err != nil; failing {
+				c.log.Warn("item texts cannot be read; trying again every second", zap.Error(err))
+			} else {
+				c.log.Info("item texts are read again")
+			}
 		}
 	}
 }
