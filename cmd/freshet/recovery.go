@@ -43,10 +43,26 @@ func hostname() string {
 	return h
 }
 
-// Open accepts the servers as they are; before it nothing is read from a partition.
+// Open accepts the servers as they are; before it nothing is read from a partition. A store that takes no writes is waited for.
 func (r *recovery) Open(ctx context.Context) error {
-	_, err := r.marks.Accept(ctx, time.Now())
-	return err
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for told := false; ; told = true {
+		_, err := r.marks.Accept(ctx, time.Now())
+		if ctx.Err() != nil {
+			return nil // told to stop meanwhile
+		}
+		if !errors.Is(err, freshet.ErrUnavailable) {
+			return err
+		}
+		if !told {
+			r.log.Warn("the store cannot be used yet; trying again every second", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
 }
 
 // Handle implements stream.Handler.
