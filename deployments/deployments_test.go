@@ -237,7 +237,7 @@ func TestComposeKeepsDataAndWaitsForHealth(t *testing.T) {
 }
 
 func TestTheImageIsBuiltWithTheModulesGoAndRunsAsNobody(t *testing.T) {
-	if image, mod := find(t, "Dockerfile", `FROM golang:([0-9.]+)-`), find(t, "../go.mod", `(?m)^go (\S+)$`); image != mod {
+	if image, mod := find(t, "Dockerfile", `FROM golang:([0-9]+\.[0-9]+)\.`), find(t, "../go.mod", `(?m)^go ([0-9]+\.[0-9]+)\.`); image != mod {
 		t.Errorf("the image is built with Go %s, go.mod names %s", image, mod)
 	}
 	stages := regexp.MustCompile(`(?m)^FROM `).Split(read(t, "Dockerfile"), -1)
