@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SETUP := deployments/setup
 PYTHON := PYTHONPATH=models .freshet/venv/bin/python
 
-.PHONY: onnxruntime encoder help build demo test real chaos chaos-short chaos-unfenced train setup clean clean-all
+.PHONY: onnxruntime encoder help build demo test real chaos chaos-short chaos-unfenced soak train setup clean clean-all
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ chaos: ## the same at length: 120,000 events, 60 bounces, 24 kills, 3 rollbacks 
 
 chaos-unfenced: ## the suite's own test: with saves that are not fenced it must find users who are wrong
 	@deployments/chaos/run unfenced
+
+soak: ## half an hour of steady load with a fault every 20 s: memory flat, nobody wrong
+	@deployments/chaos/run soak
 
 train: ## a bundle from a file of events (DATA=FILE OUT=FOLDER, ARGS for more)
 	@[ -n "$(DATA)" ] && [ -n "$(OUT)" ] || { echo 'make train: say  make train DATA=events.csv OUT=my-bundle' >&2; exit 2; }

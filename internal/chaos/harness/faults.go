@@ -75,14 +75,25 @@ func (c *chaos) play(ctx context.Context) error {
 		fmt.Printf("chaos: %3d/%d %-12s %5.1f s\n", i+1, len(c.plan.steps), s.class, time.Since(start).Seconds())
 		c.report.did(s)
 		c.report.watch(ctx, c.servers, s)
-		if err := sleep(ctx, time.Duration(c.plan.rnd.Int64N(int64(2*pause)))); err != nil {
+		rest := time.Duration(c.plan.rnd.Int64N(int64(2 * pause)))
+		if c.plan.soak > 0 {
+			rest = max(0, soakEvery-time.Since(start))
+		}
+		if err := sleep(ctx, rest); err != nil {
 			return err
 		}
 	}
 	return c.sender.finish()
 }
 
-func (c *chaos) anybody() *member { return c.team.members[c.plan.rnd.IntN(len(c.team.members))] }
+// anybody is a member to be ended; in a soak the first one is spared, so that there is somebody whose memory can be watched.
+func (c *chaos) anybody() *member {
+	spared := 0
+	if c.plan.soak > 0 {
+		spared = 1
+	}
+	return c.team.members[spared+c.plan.rnd.IntN(len(c.team.members)-spared)]
+}
 
 func (c *chaos) between(low, high time.Duration) time.Duration {
 	return low + time.Duration(c.plan.rnd.Int64N(int64(high-low)))

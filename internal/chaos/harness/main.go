@@ -11,6 +11,7 @@
 //	servers.go   Kafka, Redis and the proxies in front of them
 //	members.go   the worker processes
 //	faults.go    one function a fault
+//	soak.go      memory and goroutines over half an hour
 //	verdict.go   what is stored and published against what the oracle expects
 //	report.go    the table and the last line
 //
@@ -45,6 +46,8 @@ type options struct {
 	users    int
 	members  int
 	seed     uint64
+	soak     time.Duration // 0 = none
+	rate     int           // records a second of a soak
 	unfenced bool
 	keep     bool
 }
@@ -63,6 +66,8 @@ func main() {
 	flag.IntVar(&o.users, "users", 0, "users (default: the form's)")
 	flag.IntVar(&o.members, "members", 3, "worker processes")
 	flag.Uint64Var(&o.seed, "seed", 1, "of the stream and the faults")
+	flag.DurationVar(&o.soak, "soak", 0, "a steady load for so long, with a fault every 20 s, and figures of memory")
+	flag.IntVar(&o.rate, "rate", 400, "records a second of a soak: half of what the workers can take")
 	flag.BoolVar(&o.unfenced, "unfenced", false, "the binary was built without the fence: wrong users are what is asked for")
 	flag.BoolVar(&o.keep, "keep", false, "leave the servers up and the folder there")
 	flag.Parse()
@@ -109,6 +114,12 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 		return false, err
 	}
 	defer c.sender.close()
+	if o.soak > 0 {
+		r.gauge = &gauge{member: team.members[0], start: time.Now()}
+		gauging, done := context.WithCancel(ctx)
+		defer done()
+		go r.gauge.run(gauging)
+	}
 	if err := c.play(ctx); err != nil {
 		return false, err
 	}

@@ -23,7 +23,8 @@ type plan struct {
 	events, users int
 	counts        map[string]int
 	steps         []step
-	rnd           *rand.Rand // of the faults; the stream has its own
+	soak          time.Duration // 0 = a run of faults as close as they come
+	rnd           *rand.Rand    // of the faults; the stream has its own
 }
 
 // step is one fault, or one burst of bounces.
@@ -66,6 +67,10 @@ func newPlan(o options) (*plan, error) {
 			p.counts[class] = n
 		}
 	}
+	if o.soak > 0 {
+		p.arrangeSoak(o.soak, o.rate)
+		return p, nil
+	}
 	p.arrange()
 	return p, nil
 }
@@ -105,6 +110,9 @@ func (p *plan) arrange() {
 
 // lasts estimates how long the faults take, to pace the stream.
 func (p *plan) lasts() time.Duration {
+	if p.soak > 0 {
+		return p.soak
+	}
 	sum := 5 * time.Second
 	for _, s := range p.steps {
 		sum += pause + time.Duration(s.times)*classes[s.class].lasts + s.age

@@ -14,7 +14,8 @@ import (
 
 // report collects what a run did and what came of it.
 type report struct {
-	plan *plan
+	plan  *plan
+	gauge *gauge // of a soak
 
 	mu      sync.Mutex
 	done    map[string]int
@@ -116,6 +117,11 @@ func (r *report) print(o options) bool {
 		r.letterDuplicates, len(r.mismatches), r.erased, len(r.resurrected), r.plan.seed}
 	whole := l.Wrong == 0 && l.Mismatches == 0 && l.Resurrected == 0 && len(r.lettersWrong) == 0
 	ok := whole
+	if r.gauge != nil {
+		text, flat := r.gauge.verdict()
+		fmt.Println(text)
+		ok = ok && flat
+	}
 	if o.unfenced {
 		ok = l.Wrong > 0
 		fmt.Printf("control without the fence: %d of %d users wrong, as it must be more than 0\n", l.Wrong, l.Users)
