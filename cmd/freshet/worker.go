@@ -399,11 +399,14 @@ func (w *worker) publishDefaults(ctx context.Context) {
 	}
 }
 
+// popularKept is how many popular items frontends find in Redis.
+const popularKept = 200
+
 func (w *worker) putDefaults(ctx context.Context) error {
-	top := w.popular.Top(1000)
+	top := w.popular.Top(2 * popularKept)
 	scored := make([]freshet.Scored, 0, len(top))
 	for _, c := range top {
-		if item, ok := w.items.Item(c.ItemID); ok && item.Recommendable(time.Now()) {
+		if len(scored) < popularKept && w.items.Recommendable(c.ItemID) {
 			scored = append(scored, freshet.Scored{ItemID: c.ItemID, Score: float64(c.Score)})
 		}
 	}
