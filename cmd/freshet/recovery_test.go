@@ -1,0 +1,65 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"freshet"
+	"freshet/featurestore"
+	"freshet/internal/embedded"
+)
+
+// FLUSHALL restarts nothing and breaks no connection. Whoever is missing after it was there before: taking him for a new user would
+// store a profile whose position covers everything that was lost.
+func TestNobodyIsTakenForNewInAStoreThatWasEmptied(t *testing.T) {
+	servers, err := embedded.Start(t.Context(), embedded.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(servers.Close)
+	store, err := featurestore.Open(t.Context(), featurestore.Config{Addrs: []string{servers.RedisAddr()}}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	w := &worker{cfg: DefaultConfig(), log: zap.NewNop(), store: store}
+	w.recovery = newRecovery(w)
+	if err := w.recovery.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	engine := guarded{store, w}
+	if found, err := engine.Load(t.Context(), []string{"u"}); err != nil || found[0] != nil {
+		t.Fatalf("a new user: %v, %v", found, err)
+	}
+	flushAll(t, servers.RedisAddr())
+	if _, err := engine.Load(t.Context(), []string{"u"}); !errors.Is(err, freshet.ErrLost) {
+		t.Fatalf("a user who is missing after FLUSHALL: %v, want lost", err)
+	}
+	if _, err := w.recovery.marks.Accept(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := engine.Load(t.Context(), []string{"u"}); err != nil {
+		t.Errorf("after the store was taken back: %v", err)
+	}
+}
+
+func flushAll(t *testing.T, addr string) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "*1\r\n$8\r\nFLUSHALL\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := bufio.NewReader(c).ReadString('\n'); err != nil || answer != "+OK\r\n" {
+		t.Fatalf("FLUSHALL: %q, %v", answer, err)
+	}
+}
