@@ -237,7 +237,7 @@ func (w *worker) openTopics(ctx context.Context) error {
 // popularHalfLife is how fast popularity forgets, in event time.
 const popularHalfLife = 7 * 24 * time.Hour
 
-func (w *worker) openEngine(context.Context) (err error) {
+func (w *worker) openEngine(ctx context.Context) (err error) {
 	var encoder catalogue.Encoder
 	var tower catalogue.Tower
 	if w.texts != nil {
@@ -245,6 +245,11 @@ func (w *worker) openEngine(context.Context) (err error) {
 	}
 	w.items = catalogue.New(w.index, encoder, tower, w.store, time.Now, w.log)
 	w.popular = candidate.NewPopular(popularHalfLife)
+	left, err := w.store.Popular(ctx, "", popularKept)
+	if err != nil {
+		return err
+	}
+	w.popular.Seed(left)
 	cfg, err := engineConfig(w.cfg, w.types)
 	if err != nil {
 		return err
@@ -403,20 +408,19 @@ func (w *worker) publishDefaults(ctx context.Context) {
 const popularKept = 200
 
 func (w *worker) putDefaults(ctx context.Context) error {
-	top := w.popular.Top(2 * popularKept)
-	scored := make([]freshet.Scored, 0, len(top))
-	for _, c := range top {
-		if len(scored) < popularKept && w.items.Recommendable(c.ItemID) {
-			scored = append(scored, freshet.Scored{ItemID: c.ItemID, Score: float64(c.Score)})
+	var popular []freshet.Scored
+	for _, p := range w.popular.Weights(2 * popularKept) {
+		if len(popular) < popularKept && (!w.cfg.Catalogue.Only || w.items.Recommendable(p.ItemID)) {
+			popular = append(popular, p)
 		}
 	}
-	if len(scored) == 0 {
+	if len(popular) == 0 {
 		return nil
 	}
 	for _, s := range w.cfg.Surfaces {
-		if err := w.store.SetDefault(ctx, s.Name, w.engine.DefaultRecord(s.Name, scored)); err != nil {
+		if err := w.store.SetDefault(ctx, s.Name, w.engine.DefaultRecord(s.Name, popular)); err != nil {
 			return err
 		}
 	}
-	return w.store.SetPopular(ctx, "", scored)
+	return w.store.SetPopular(ctx, "", popular)
 }

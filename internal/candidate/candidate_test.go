@@ -151,3 +151,26 @@ func TestPopularityIgnoresWhatDoesNotExtend(t *testing.T) {
 		t.Fatalf("%v", top)
 	}
 }
+
+// A worker that starts goes on where the last one ended.
+func TestPopularityIsHandedOver(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	before := NewPopular(24 * time.Hour)
+	learn(before, "old", 8, at)
+	learn(before, "new", 3, at.Add(24*time.Hour)) // by then 4 are left of the 8
+	before.Refresh()
+	left := before.Weights(5)
+	if len(left) != 2 || left[0].ItemID != "old" || left[0].Score < 3.99 || left[0].Score > 4.01 || left[1].Score < 2.99 || left[1].Score > 3.01 {
+		t.Fatalf("%v", left)
+	}
+	after := NewPopular(24 * time.Hour)
+	after.Seed(left)
+	if top := after.Top(1); len(top) != 1 || top[0].ItemID != "old" {
+		t.Fatalf("nothing was taken over: %v", top)
+	}
+	learn(after, "new", 2, at.Add(30*24*time.Hour))
+	after.Refresh()
+	if top := after.Top(1); top[0].ItemID != "new" {
+		t.Fatalf("%v", top)
+	}
+}

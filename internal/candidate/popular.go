@@ -18,7 +18,8 @@ type Popular struct {
 	halfLife float64 // ms
 
 	mu       sync.Mutex
-	landmark int64 // ms; the event time whose additions count as written
+	landmark int64 // ms; the event time whose additions count as written; 0 = no event yet
+	latest   int64 // ms; the newest event time
 	counts   map[string]float64
 
 	top atomic.Pointer[ranking]
@@ -26,6 +27,7 @@ type Popular struct {
 
 type ranking struct {
 	list  []freshet.Candidate
+	most  float64 // weight of the first, as of the latest event
 	score map[string]float32
 	floor float32
 }
@@ -61,6 +63,7 @@ func (p *Popular) add(item string, weight float64, at int64) {
 	if p.landmark == 0 {
 		p.landmark = at
 	}
+	p.latest = max(p.latest, at)
 	exponent := float64(at-p.landmark) / p.halfLife
 	if exponent > maxExponent {
 		p.rebase(at)
@@ -85,15 +88,17 @@ func (p *Popular) rebase(to int64) {
 // Refresh makes what was learnt visible to Propose; the owner calls it about once a second.
 func (p *Popular) Refresh() {
 	p.mu.Lock()
+	decay := math.Exp2(-float64(p.latest-p.landmark) / p.halfLife)
 	r := &ranking{list: make([]freshet.Candidate, 0, len(p.counts)), score: make(map[string]float32, len(p.counts))}
-	latest := 0.0
+	most := 0.0
 	for item, c := range p.counts {
 		r.list = append(r.list, freshet.Candidate{ItemID: item, Score: float32(math.Log(c))})
-		latest = max(latest, c)
+		most = max(most, c)
 	}
 	p.mu.Unlock()
+	r.most = most * decay
 	// Scores are relative to the most popular item, so that the landmark does not show.
-	top := float32(math.Log(latest))
+	top := float32(math.Log(most))
 	for i := range r.list {
 		r.list[i].Score -= top
 		r.score[r.list[i].ItemID] = r.list[i].Score
@@ -112,6 +117,29 @@ func (p *Popular) Refresh() {
 func (p *Popular) Top(n int) []freshet.Candidate {
 	list := p.top.Load().list
 	return list[:min(n, len(list))]
+}
+
+// Weights gives the n most popular items with what is left of their weight as of the latest event: what a worker leaves behind
+// for the next one, and what frontends sort by.
+func (p *Popular) Weights(n int) []freshet.Scored {
+	r := p.top.Load()
+	out := make([]freshet.Scored, min(n, len(r.list)))
+	for i := range out {
+		out[i] = freshet.Scored{ItemID: r.list[i].ItemID, Score: r.most * math.Exp(float64(r.list[i].Score))}
+	}
+	return out
+}
+
+// Seed begins with what another worker has left behind, as if it had just happened when the first event comes.
+func (p *Popular) Seed(weights []freshet.Scored) {
+	p.mu.Lock()
+	for _, w := range weights {
+		if w.Score > 0 {
+			p.counts[w.ItemID] += w.Score
+		}
+	}
+	p.mu.Unlock()
+	p.Refresh()
 }
 
 // Propose implements the engine's Source: the same list for everybody.

@@ -1,13 +1,13 @@
 package recommend
 
 import (
-	"math"
 	"time"
 
 	"freshet"
 )
 
-// DefaultRecord is the record that users without one are served: the most popular items, best first, as one surface's list. It
+// DefaultRecord is the record that users without one are served: the most popular items with their weights, best first, as one
+// surface's list. It
 // belongs to no user and no event.
 func (e *Engine) DefaultRecord(surface string, popular []freshet.Scored) []byte {
 	k := len(popular)
@@ -19,7 +19,7 @@ func (e *Engine) DefaultRecord(surface string, popular []freshet.Scored) []byte 
 	r := freshet.Recommendation{V: 1, CV: e.cfg.CV, RecID: "default-" + surface, Surface: surface, Lane: e.cfg.Lane, Model: e.model.ID(),
 		ComputedAt: e.cfg.Now().UTC().Format(time.RFC3339Nano)}
 	for _, p := range popular[:k] {
-		r.Items = append(r.Items, freshet.RecommendedItem{ItemID: p.ItemID, Score: math.Exp(p.Score - popular[0].Score),
+		r.Items = append(r.Items, freshet.RecommendedItem{ItemID: p.ItemID, Score: p.Score / popular[0].Score,
 			Reasons: []freshet.Reason{{Source: "popular", Share: 1}}})
 	}
 	return r.AppendJSON(nil)
