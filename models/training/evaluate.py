@@ -147,7 +147,7 @@ class Counts:
     """Decayed item-to-item transition counts: what followed what, nearer pairs counting more.
 
     learn: each pair up to `reach` events apart adds 1/distance. score(j) = sum over the last `last` items i, k back, of
-    k^-decay * C[i, j] / popularity(j)^damp. Five seconds to build, and no learned model under it is worth serving.
+    k^-decay * C[i, j] / (popularity(i) popularity(j)^damp). Five seconds to build, and no learned model under it is worth serving.
     """
 
     def __init__(self, rows: int, reach: int = 20, last: int = 30, decay: float = 0.7, damp: float = 0.3):
@@ -174,8 +174,10 @@ class Counts:
     def scores(self, history: np.ndarray) -> np.ndarray:
         """Scores of all rows from the rows of a history, oldest first; [rows]."""
         recent = history[-self.last :][::-1]
-        weight = (np.arange(1, len(recent) + 1) ** -self.decay).astype(np.float32)
-        return (weight @ self.table[recent]) / np.maximum(self.popularity, 1) ** self.damp if len(recent) else self.popularity * 1e-9
+        if not len(recent):
+            return self.popularity * 1e-9
+        weight = np.arange(1, len(recent) + 1) ** -self.decay / np.maximum(self.popularity[recent], 1)
+        return (weight.astype(np.float32) @ self.table[recent]) / np.maximum(self.popularity, 1) ** self.damp
 
 
 def history_of(histories: Histories, w: int) -> np.ndarray:
