@@ -143,7 +143,7 @@ func stop(ctx context.Context, c *chaos, _ step) error {
 }
 
 // holdWithin is how long a request that a fault waits for may take to come.
-const holdWithin = 20 * time.Second
+const holdWithin = 40 * time.Second
 
 // saving matches a pipeline of saves of profiles.
 func saving(request []byte) bool {
@@ -155,18 +155,18 @@ func publishing(request []byte) bool {
 	return len(request) > 8 && binary.BigEndian.Uint16(request[4:]) == 0 && bytes.Contains(request[:min(len(request), 256)], []byte(listsTopic))
 }
 
-// catch holds the next matching request back and tells whose it is.
+// catch holds the next matching request back and tells whose it is. One whose sender is gone meanwhile is let go.
 func (c *chaos) catch(p *proxy.Proxy, match func([]byte) bool) (*proxy.Held, *member, error) {
-	h := p.Hold(match, holdWithin)
-	if h == nil {
-		return nil, nil, errors.New("no such request came")
+	for deadline := time.Now().Add(holdWithin); ; {
+		h := p.Hold(match, time.Until(deadline))
+		if h == nil {
+			return nil, nil, fmt.Errorf("no such request of a member came within %v", holdWithin)
+		}
+		if m := c.team.of(h.Client); m != nil {
+			return h, m, nil
+		}
+		h.Drop()
 	}
-	m := c.team.of(h.Client)
-	if m == nil {
-		h.Release()
-		return nil, nil, fmt.Errorf("the request from %v is no member's", h.Client)
-	}
-	return h, m, nil
 }
 
 func stopSave(ctx context.Context, c *chaos, _ step) error {
