@@ -37,7 +37,7 @@ type step struct {
 // forms are the two sizes of the suite. Rollbacks are 1, 10 and 60 s old, in this order, and again.
 var forms = map[string]plan{
 	"short": {events: 20_000, users: 300, counts: map[string]int{"bounce": 12, "kill": 3, "stop": 1, "stop-save": 1, "stop-publish": 1, "kill-publish": 1,
-		"broker": 1, "redis-kill": 1, "rollback": 2, "script-flush": 1, "oom": 1, "latency": 1, "partitions": 1}},
+		"broker": 1, "redis-kill": 1, "rollback": 2, "flushall": 1, "script-flush": 1, "oom": 1, "latency": 1, "partitions": 1}},
 	"long": {events: 120_000, users: 1000, counts: map[string]int{"bounce": 60, "kill": 20, "stop": 4, "stop-save": 4, "stop-publish": 4, "kill-publish": 4,
 		"broker": 3, "redis-kill": 3, "rollback": 3, "flushall": 1, "script-flush": 3, "oom": 2, "latency": 2, "partitions": 1}},
 }
