@@ -21,6 +21,7 @@ type report struct {
 	done    map[string]int
 	slowest map[string]time.Duration // until everything sent before the fault's end was committed
 	late    map[string]int           // faults after which that took longer than recovery
+	slowly  []string                 // workers that did not leave when they were told to
 	watches sync.WaitGroup
 
 	events, users, applied    int
@@ -46,6 +47,12 @@ func (r *report) did(s step) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.done[s.class] += s.times
+}
+
+func (r *report) slow(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.slowly = append(r.slowly, err.Error())
 }
 
 // watch notes how long it takes until what stands in the log now is committed.
@@ -102,6 +109,9 @@ func (r *report) print(o options) bool {
 		fmt.Printf("%-13s %5d  %-12s %s\n", class, r.done[class], state, classes[class].what)
 	}
 	fmt.Printf("\n%d records, %d of them applied to %d users; %d worker processes ended unasked and were started again\n", r.events, r.applied, r.users, r.crashes)
+	for _, line := range r.slowly {
+		fmt.Printf("SLOW %s; it was killed\n", line)
+	}
 	for _, user := range firstKeys(r.wrong, 10) {
 		fmt.Printf("WRONG user %s: %s\n", user, r.wrong[user])
 	}
