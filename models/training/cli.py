@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     t = verbs.add_parser("train", help="events (and items) -> a fitted model and its bundle")
     common(t)
     t.add_argument("--out", type=Path, required=True, help="folder of the bundle")
-    t.add_argument("--config", type=Path, required=True)
+    t.add_argument("--config", type=Path, default=Path(__file__).parent / "configs/default.yaml")
     t.add_argument("--resume", action="store_true", help="go on from the last checkpoint of this run")
     t.add_argument("--init", type=Path, metavar="MODEL.pt", help="start from the weights of another run on the same file")
     t.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the config, e.g. train.epochs=5")
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 def common(p: argparse.ArgumentParser) -> None:
     p.add_argument("--data", type=Path, required=True, help="file of events, any known format, also .gz or .zst")
     p.add_argument("--items", type=Path, help="file of items, for their texts")
-    p.add_argument("--split", default="all", help="loo | time:SHARE | all")
+    p.add_argument("--split", default="loo", help="loo (hold out each user's last two events) | time:SHARE | all (hold out nothing)")
     p.add_argument("--encoder", type=Path, default=Path(ENCODER), help="folder of the text encoder")
     p.add_argument("--cache", type=Path, default=Path(CACHE), help="folder for encoded texts")
     p.add_argument("--runs", type=Path, default=Path(RUNS), help="folder for checkpoints and TensorBoard logs")

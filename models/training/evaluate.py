@@ -143,6 +143,9 @@ def validator(split: Split, config: Config, rows: int):
 # ----------------------------------------------------------------------------------------------------------- baselines
 
 
+DENSE_ROWS = 20_000  # the table of transition counts is dense; larger catalogues go without it (1.6 GB at this size)
+
+
 class Counts:
     """Decayed item-to-item transition counts: what followed what, nearer pairs counting more.
 
@@ -242,6 +245,8 @@ def report(model: Recommender | None, split: Split, config: Config, rows: int) -
         if split.kind == "time":
             warm = np.isin(histories.questions.user, np.unique(past.user))
             table["model, warm users"], table["model, cold users"] = metrics(ranks[warm]), metrics(ranks[~warm])
+    if rows > DENSE_ROWS:
+        return table
     return table | baselines(past, histories, config, online=split.kind == "time")
 
 

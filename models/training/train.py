@@ -534,9 +534,9 @@ def make_trainer(config: Config, train: Log, rows: int, text: Tensor | None, val
     counts = np.bincount(np.where(train.item < rows, train.item, 0), minlength=rows)
     model = Recommender(config.model, rows, len(train.types), text, torch.from_numpy(counts))
     sequences = Sequences(train, config.tasks, rows)
-    if config.train.warm_start:
-        from .evaluate import Counts
+    from .evaluate import DENSE_ROWS, Counts
 
+    if config.train.warm_start and rows <= DENSE_ROWS:
         warm_start(model, Counts(rows).learn(sequences).table)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Trainer(model.to(device), sequences, config, counts, validate, run_dir, quiet)
