@@ -234,9 +234,6 @@ func (w *worker) openTopics(ctx context.Context) error {
 	return err
 }
 
-// popularHalfLife is how fast popularity forgets, in event time.
-const popularHalfLife = 7 * 24 * time.Hour
-
 func (w *worker) openEngine(ctx context.Context) (err error) {
 	var encoder catalogue.Encoder
 	var tower catalogue.Tower
@@ -274,19 +271,6 @@ func engineConfig(cfg Config, types *freshet.EventTypes) (recommend.Config, erro
 		out.Surfaces = append(out.Surfaces, recommend.Surface{Name: s.Name, K: s.K, Weights: s.Weights, Fill: s.Fill, Exclude: s.Exclude})
 	}
 	return out, nil
-}
-
-// sourcesOf lists what surfaces may name: sequence for the model's first task, sequence-<task> for the others, popular.
-func sourcesOf(bundle *models.Bundle, index *models.Index, popular *candidate.Popular) []recommend.Source {
-	var out []recommend.Source
-	for i, task := range bundle.Tasks() {
-		name := "sequence"
-		if i > 0 {
-			name += "-" + task
-		}
-		out = append(out, candidate.NewSequence(name, i, index))
-	}
-	return append(out, popular)
 }
 
 func (w *worker) openStream(context.Context) (err error) {
