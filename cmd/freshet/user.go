@@ -19,10 +19,11 @@ import (
 )
 
 func newUserCommand(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "user", Short: "Look at one user, or have him forgotten"}
+	cmd := &cobra.Command{Use: "user", Short: "Look at one user, at what he does next, or have him forgotten"}
 	var asJSON bool
 	cmd.PersistentFlags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.AddCommand(
+		newForecastCommand(g, &asJSON),
 		&cobra.Command{Use: "show ID", Short: "Sequence, state and lists of one user", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return withStore(cmd.Context(), g, func(cfg Config, s *featurestore.Redis) error {
