@@ -18,17 +18,32 @@ import (
 // Lane is one row of the table of lanes: what its workers must agree on.
 type Lane struct {
 	Name        string  `json:"-"`
-	Fingerprint string  `json:"fingerprint"`      // of the bundle
-	Config      string  `json:"config,omitempty"` // hash of the ranking configuration
-	Group       string  `json:"group,omitempty"`  // consumer group
-	Share       float64 `json:"share"`            // of the users, 0..1
-	CV          uint64  `json:"cv"`               // table version at which it came to own its users
+	Fingerprint string  `json:"fingerprint"`        // of the bundle
+	Bundle      string  `json:"bundle,omitempty"`   // folder that workers find it in; empty = their model.bundle
+	Settings    string  `json:"settings,omitempty"` // configuration of its own, as YAML, over the worker's
+	Group       string  `json:"group,omitempty"`    // consumer group
+	Share       float64 `json:"share"`              // of the users, 0..1
+	CV          uint64  `json:"cv"`                 // table version at which it came to own its users
 }
 
 // LaneTable is freshet:lanes as it was read. Version counts its changes; 0 = there is none.
 type LaneTable struct {
 	Version uint64
 	Lanes   map[string]Lane
+}
+
+// Other tells whether a lane that was opened as before must be opened anew.
+func (l Lane) Other(before Lane) bool {
+	return l.Fingerprint != before.Fingerprint || l.Bundle != before.Bundle || l.Settings != before.Settings || l.Group != before.Group || l.CV != before.CV
+}
+
+// Fits refuses a bundle that is not the lane's.
+func (l Lane) Fits(fingerprint string) error {
+	if l.Fingerprint == "" || l.Fingerprint == fingerprint {
+		return nil
+	}
+	return fmt.Errorf("join lane %q: %w: it serves the bundle with fingerprint %s, this worker holds %s; start the worker "+
+		"with the lane's bundle, or add a lane for the new one: freshet lanes add NAME --bundle DIR", l.Name, ErrLaneRefused, l.Fingerprint, fingerprint)
 }
 
 // ErrLaneRefused is returned (wrapped) when a worker may not join a lane.
@@ -117,13 +132,8 @@ func (r *Redis) JoinLane(ctx context.Context, name, fingerprint string) (lane La
 		return lane, false, fmt.Errorf("join lane %q: %w", name, err)
 	}
 	lane, ok := t.Lanes[name]
-	switch {
-	case !ok:
+	if !ok {
 		return lane, false, fmt.Errorf("join lane %q: %w: no such lane is known to this store", name, ErrLaneRefused)
-	case lane.Fingerprint != fingerprint:
-		return lane, false, fmt.Errorf("join lane %q: %w: it serves the bundle with fingerprint %s, this worker holds %s; start the worker "+
-			"with the lane's bundle, or give this one a deployment of its own beside it: another redis.prefix, kafka.group and kafka.topics.recommendations",
-			name, ErrLaneRefused, lane.Fingerprint, fingerprint)
 	}
-	return lane, created, nil
+	return lane, created, lane.Fits(fingerprint)
 }

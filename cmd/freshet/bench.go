@@ -294,7 +294,7 @@ func appliedOffsets(ctx context.Context, url string) (sum int64, err error) {
 	defer res.Body.Close()
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {
-		if rest, ok := strings.CutPrefix(lines.Text(), "freshet_applied_offset{"); ok {
+		if rest, ok := strings.CutPrefix(lines.Text(), "freshet_applied_offset{"); ok && !strings.Contains(rest, `lane="`) { // live's have no such label
 			if _, value, ok := strings.Cut(rest, "} "); ok {
 				v, err := strconv.ParseFloat(value, 64)
 				if err != nil {

@@ -25,7 +25,8 @@ type Config struct {
 	Profile   ProfileConfig  `yaml:"profile"`
 	Events    EventsConfig   `yaml:"events"`
 	Surfaces  []SurfaceBlock `yaml:"surfaces" doc:"the lists every user gets"`
-	Lane      string         `yaml:"lane" doc:"deployment this worker belongs to"`
+	Lane      string         `yaml:"lane" doc:"deployment whose bundle is model.bundle, and that verbs look at"`
+	Lanes     []string       `yaml:"lanes" doc:"further deployments that this worker runs; empty = all of the table, unless lane is not live"`
 	Bootstrap string         `yaml:"bootstrap" doc:"store is empty but offsets are committed: refuse, or auto (read the log from its beginning)"`
 	HTTP      HTTPConfig     `yaml:"http"`
 	Log       LogConfig      `yaml:"log"`

@@ -143,8 +143,9 @@ func (d *demonstration) open(ctx context.Context, cfg Config, log *zap.Logger) e
 			return "", err
 		}
 		d.worker.watch = d.batch
-		d.tally.Runs(d.worker.bundle.Device(), d.worker.bundle.ID())
-		return d.worker.bundle.ID() + " on " + d.worker.bundle.Device(), nil
+		bundle := d.worker.first().bundle
+		d.tally.Runs(bundle.Device(), bundle.ID())
+		return bundle.ID() + " on " + bundle.Device(), nil
 	})
 	if err != nil {
 		return err
@@ -259,7 +260,7 @@ func (d *demonstration) join(ctx context.Context) error {
 		defer tick.Stop()
 		for {
 			running := 0
-			for _, p := range d.worker.consumer.Status() {
+			for _, p := range d.worker.status() {
 				if p.State == stream.StateRunning {
 					running++
 				}
@@ -386,7 +387,7 @@ func (d *demonstration) settle(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		var applied int64
-		for _, p := range d.worker.consumer.Status() {
+		for _, p := range d.worker.status() {
 			applied += p.Applied
 		}
 		f := d.tally.Frame(d.story)

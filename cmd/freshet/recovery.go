@@ -21,7 +21,7 @@ import (
 // When that is noticed, all partitions stop at the gate, the servers are accepted as they are now, every partition is told to go
 // back to where the marks end, and work goes on. What is applied twice that way changes nothing; what was lost is applied again.
 type recovery struct {
-	w     *worker
+	l     *lane
 	marks *featurestore.Sentinels
 	log   *zap.Logger
 
@@ -30,9 +30,9 @@ type recovery struct {
 	epoch int // recoveries so far; guarded by gate
 }
 
-func newRecovery(w *worker) *recovery {
+func newRecovery(l *lane) *recovery {
 	name := fmt.Sprintf("%s-%d-%s", hostname(), os.Getpid(), strconv.FormatInt(time.Now().UnixNano(), 36))
-	return &recovery{w: w, marks: w.store.Sentinels(w.cfg.GroupOf(), name), log: w.log.Named("recovery")}
+	return &recovery{l: l, marks: l.store.Sentinels(l.cfg.GroupOf(), name), log: l.log.Named("recovery")}
 }
 
 func hostname() string {
@@ -80,12 +80,12 @@ func (r *recovery) Handle(ctx context.Context, events []freshet.Event) ([]freshe
 func (r *recovery) handle(ctx context.Context, events []freshet.Event) ([]freshet.Publication, error) {
 	// A batch that was read before a recovery and waited at the gate meanwhile must not be applied after it: it would cover the
 	// events that were lost.
-	if r.w.consumer.Rewinding(events[0].Position.Source) {
+	if r.l.consumer.Rewinding(events[0].Position.Source) {
 		return nil, fmt.Errorf("events read before the store was taken back: %w", freshet.ErrLost)
 	}
-	lists, err := r.w.engine.Handle(ctx, events)
-	if err == nil && r.w.watch != nil {
-		r.w.watch(events, lists)
+	lists, err := r.l.engine.Handle(ctx, events)
+	if w := r.l.w; err == nil && w.watch != nil && r.l.name == w.cfg.Lane {
+		w.watch(events, lists)
 	}
 	return lists, err
 }
@@ -94,7 +94,7 @@ func (r *recovery) handle(ctx context.Context, events []freshet.Event) ([]freshe
 // may have been emptied since, and what is saved for him now would cover the events that were lost.
 type guarded struct {
 	*featurestore.Redis
-	w *worker
+	l *lane
 }
 
 // Load implements recommend.Store.
@@ -103,18 +103,18 @@ func (g guarded) Load(ctx context.Context, users []string) ([][]byte, error) {
 	if err != nil || !slices.ContainsFunc(profiles, func(p []byte) bool { return p == nil }) {
 		return profiles, err
 	}
-	if err := g.w.recovery.marks.Hold(ctx); err != nil {
+	if err := g.l.recovery.marks.Hold(ctx); err != nil {
 		return nil, fmt.Errorf("look for %d users: %w", len(users), err)
 	}
 	return profiles, nil
 }
 
 // Release implements stream.Handler.
-func (r *recovery) Release(s freshet.Source) { r.w.engine.Release(s) }
+func (r *recovery) Release(s freshet.Source) { r.l.engine.Release(s) }
 
 // Recheck implements stream.Rechecker.
 func (r *recovery) Recheck(ctx context.Context, published []freshet.Publication) ([]freshet.Publication, error) {
-	return r.w.engine.Recheck(ctx, published)
+	return r.l.engine.Recheck(ctx, published)
 }
 
 // Start implements stream.Starter: a partition begins where its commit says, or where the store's memory of it ends.
@@ -172,8 +172,8 @@ func (r *recovery) Run(ctx context.Context) error {
 // saved is how far each partition of ours is saved.
 func (r *recovery) saved() []freshet.Position {
 	var list []freshet.Position
-	for _, p := range r.w.consumer.Status() {
-		if !r.w.consumer.Rewinding(p.Source) && p.Applied > 0 {
+	for _, p := range r.l.consumer.Status() {
+		if !r.l.consumer.Rewinding(p.Source) && p.Applied > 0 {
 			list = append(list, freshet.Position{Source: p.Source, Offset: p.Applied - 1})
 		}
 	}
@@ -200,14 +200,14 @@ func (r *recovery) recover(ctx context.Context, epoch int) error {
 	if err != nil {
 		return fmt.Errorf("accept the store: %w", err)
 	}
-	if r.w.cfg.Bootstrap != "auto" && empty(found) {
+	if r.l.cfg.Bootstrap != "auto" && empty(found) {
 		return errStoreEmpty
 	}
 	to := map[int32]int64{}
-	for _, p := range r.w.consumer.Status() {
+	for _, p := range r.l.consumer.Status() {
 		to[p.Source.Partition] = startAt(found, p.Source, max(p.Committed, 0))
 	}
-	r.w.consumer.Rewind(to)
+	r.l.consumer.Rewind(to)
 	r.epoch++
 	return nil
 }

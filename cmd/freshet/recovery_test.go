@@ -28,12 +28,12 @@ func TestNobodyIsTakenForNewInAStoreThatWasEmptied(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	w := &worker{cfg: DefaultConfig(), log: zap.NewNop(), store: store}
-	w.recovery = newRecovery(w)
-	if err := w.recovery.Open(t.Context()); err != nil {
+	l := &lane{w: &worker{}, name: freshet.LiveLane, cfg: DefaultConfig(), log: zap.NewNop(), store: store}
+	l.recovery = newRecovery(l)
+	if err := l.recovery.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	engine := guarded{store, w}
+	engine := guarded{store, l}
 	if found, err := engine.Load(t.Context(), []string{"u"}); err != nil || found[0] != nil {
 		t.Fatalf("a new user: %v, %v", found, err)
 	}
@@ -41,7 +41,7 @@ func TestNobodyIsTakenForNewInAStoreThatWasEmptied(t *testing.T) {
 	if _, err := engine.Load(t.Context(), []string{"u"}); !errors.Is(err, freshet.ErrLost) {
 		t.Fatalf("a user who is missing after FLUSHALL: %v, want lost", err)
 	}
-	if _, err := w.recovery.marks.Accept(t.Context(), time.Now()); err != nil {
+	if _, err := l.recovery.marks.Accept(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := engine.Load(t.Context(), []string{"u"}); err != nil {

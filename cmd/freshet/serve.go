@@ -35,8 +35,7 @@ func serve(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	log.Info("worker starts", zap.String("version", version), zap.String("model", w.bundle.ID()), zap.String("device", w.bundle.Device()),
-		zap.String("lane", cfg.Lane), zap.String("group", cfg.GroupOf()))
+	log.Info("worker starts", zap.String("version", version))
 	running, ctx := errgroup.WithContext(ctx)
 	if cfg.HTTP.Listen != "" {
 		srv, err := telemetry.Listen(cfg.HTTP.Listen, metrics, w.checks())

@@ -51,12 +51,15 @@ type Change struct {
 
 // Catalogue is safe for concurrent use. The changes of one item must come in order, which a partition gives.
 type Catalogue struct {
-	index   Index
+	store Store
+	now   func() time.Time
+	log   *zap.Logger
+
+	// joining is held for reading while changes are taken in, and for writing while the list of shelves changes: a change is on
+	// all shelves or was there before the shelf came.
+	joining sync.RWMutex
+	shelves []shelf
 	encoder Encoder // nil: no texts are read
-	tower   Tower   // nil: items the bundle does not know cannot be recommended
-	store   Store
-	now     func() time.Time
-	log     *zap.Logger
 
 	mu       sync.RWMutex
 	items    map[string]*freshet.Item
@@ -67,9 +70,9 @@ type Catalogue struct {
 	encoded  int
 }
 
-// New makes an empty catalogue. encoder and tower may be nil.
-func New(index Index, encoder Encoder, tower Tower, store Store, now func() time.Time, log *zap.Logger) *Catalogue {
-	return &Catalogue{index: index, encoder: encoder, tower: tower, store: store, now: now, log: log.Named("catalogue"),
+// New makes an empty catalogue without a shelf.
+func New(store Store, now func() time.Time, log *zap.Logger) *Catalogue {
+	return &Catalogue{store: store, now: now, log: log.Named("catalogue"),
 		items: map[string]*freshet.Item{}, expiring: map[string]time.Time{}, wake: make(chan struct{}, 1), progress: func(int, int) {}}
 }
 
@@ -107,6 +110,8 @@ func (c *Catalogue) Backlog() int {
 // Apply takes changes in. Later changes of one item win. Items the bundle does not know are encoded at once, so that they can be
 // recommended when Apply returns; the texts of the others are read in the background.
 func (c *Catalogue) Apply(ctx context.Context, changes []Change) error {
+	c.joining.RLock()
+	defer c.joining.RUnlock()
 	latest := make(map[string]*freshet.Item, len(changes))
 	order := make([]string, 0, len(changes))
 	for _, ch := range changes {
@@ -116,20 +121,20 @@ func (c *Catalogue) Apply(ctx context.Context, changes []Change) error {
 		latest[ch.ItemID] = ch.Item
 	}
 	var put []freshet.Item
-	var gone, fresh []string
+	var gone, there []string
 	for _, id := range order {
 		item := latest[id]
 		if item == nil {
 			gone = append(gone, id)
 			continue
 		}
-		put = append(put, *item)
-		if _, kind := c.index.Vector(id); kind != freshet.Trained && c.tower != nil && c.encoder != nil {
-			fresh = append(fresh, id)
-		}
+		put, there = append(put, *item), append(there, id)
 	}
-	if err := c.vectors(ctx, fresh, latest); err != nil {
-		return err
+	for _, s := range c.shelves {
+		err := c.vectors(ctx, s, there, latest, func(id string, v []float32) error { return s.index.Upsert(id, v, 0) })
+		if err != nil {
+			return err
+		}
 	}
 	c.take(order, latest)
 	if err := c.store.PutItems(ctx, put); err != nil {
@@ -151,14 +156,18 @@ func (c *Catalogue) take(order []string, latest map[string]*freshet.Item) {
 		delete(c.expiring, id)
 		if item == nil {
 			delete(c.items, id)
-			c.index.Remove(id)
+			for _, s := range c.shelves {
+				s.index.Remove(id)
+			}
 			continue
 		}
 		c.items[id] = item
 		if item.ExpiresAt != nil && item.ExpiresAt.After(now) {
 			c.expiring[id] = *item.ExpiresAt
 		}
-		c.index.SetRecommendable(id, item.Recommendable(now))
+		for _, s := range c.shelves {
+			s.index.SetRecommendable(id, item.Recommendable(now))
+		}
 		c.backlog = append(c.backlog, id)
 	}
 	select {
@@ -170,35 +179,44 @@ func (c *Catalogue) take(order []string, latest map[string]*freshet.Item) {
 // encodeBatch is how many texts are read between two looks at the context and the progress.
 const encodeBatch = 32
 
-// vectors gives items the bundle does not know a place in the index.
-func (c *Catalogue) vectors(ctx context.Context, ids []string, items map[string]*freshet.Item) error {
-	for len(ids) > 0 {
-		n := min(encodeBatch, len(ids))
-		texts, err := c.textVectors(ctx, ids[:n], items)
+// vectors makes vectors of the items that a shelf's bundle does not know, from their texts.
+func (c *Catalogue) vectors(ctx context.Context, s shelf, ids []string, items map[string]*freshet.Item, put func(id string, v []float32) error) error {
+	if s.tower == nil || c.encoder == nil {
+		return nil
+	}
+	var todo []string
+	for _, id := range ids {
+		if _, kind := s.index.Vector(id); kind != freshet.Trained {
+			todo = append(todo, id)
+		}
+	}
+	for len(todo) > 0 {
+		n := min(encodeBatch, len(todo))
+		texts, err := c.textVectors(ctx, c.encoder, todo[:n], items)
 		if err != nil {
 			return err
 		}
-		vectors, err := c.tower.ItemVectors(ctx, texts)
+		vectors, err := s.tower.ItemVectors(ctx, texts)
 		if err != nil {
 			return fmt.Errorf("make %d item vectors: %w", n, err)
 		}
 		for i, v := range vectors {
-			if err := c.index.Upsert(ids[i], v, 0); err != nil {
-				return fmt.Errorf("index item %s: %w", ids[i], err)
+			if err := put(todo[i], v); err != nil {
+				return fmt.Errorf("index item %s: %w", todo[i], err)
 			}
 		}
-		ids = ids[n:]
+		todo = todo[n:]
 	}
 	return nil
 }
 
 // textVectors reads the texts of items, or takes what is stored where text and encoder are still the same.
-func (c *Catalogue) textVectors(ctx context.Context, ids []string, items map[string]*freshet.Item) ([][]float32, error) {
+func (c *Catalogue) textVectors(ctx context.Context, encoder Encoder, ids []string, items map[string]*freshet.Item) ([][]float32, error) {
 	stored, err := c.store.Vectors(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read %d stored vectors: %w", len(ids), err)
 	}
-	reader := freshet.HashID(c.encoder.Hash())
+	reader := freshet.HashID(encoder.Hash())
 	out := make([][]float32, len(ids))
 	var todo []int
 	var texts []string
@@ -213,7 +231,7 @@ func (c *Catalogue) textVectors(ctx context.Context, ids []string, items map[str
 	if len(todo) == 0 {
 		return out, nil
 	}
-	vectors, err := c.encoder.Encode(ctx, texts)
+	vectors, err := encoder.Encode(ctx, texts)
 	if err != nil {
 		return nil, fmt.Errorf("encode %d texts: %w", len(texts), err)
 	}
@@ -256,24 +274,28 @@ func (c *Catalogue) Run(ctx context.Context) {
 // Expire takes items out of the lists whose time is over.
 func (c *Catalogue) Expire() {
 	now := c.now()
+	c.joining.RLock()
+	defer c.joining.RUnlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, at := range c.expiring {
 		if !now.Before(at) {
 			delete(c.expiring, id)
-			c.index.SetRecommendable(id, false)
+			for _, s := range c.shelves {
+				s.index.SetRecommendable(id, false)
+			}
 		}
 	}
 }
 
 // drain reads the backlog in batches; what fails stays in it.
 func (c *Catalogue) drain(ctx context.Context) error {
-	for c.encoder != nil && ctx.Err() == nil {
+	for encoder := c.reader(); encoder != nil && ctx.Err() == nil; {
 		ids, items, total := c.nextTexts()
 		if len(ids) == 0 {
 			return nil
 		}
-		if _, err := c.textVectors(ctx, ids, items); err != nil {
+		if _, err := c.textVectors(ctx, encoder, ids, items); err != nil {
 			return err
 		}
 		c.mu.Lock()

@@ -14,20 +14,20 @@ import (
 )
 
 // shelf is an index that knows one trained item, "old".
-type shelf struct {
+type board struct {
 	mu    sync.Mutex
 	shown map[string]bool
 	tower map[string][]float32
 }
 
-func (s *shelf) Upsert(id string, v []float32, _ float32) error {
+func (s *board) Upsert(id string, v []float32, _ float32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tower[id] = v
 	return nil
 }
 
-func (s *shelf) SetRecommendable(id string, on bool) bool {
+func (s *board) SetRecommendable(id string, on bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, known := s.tower[id]
@@ -36,9 +36,9 @@ func (s *shelf) SetRecommendable(id string, on bool) bool {
 	return known
 }
 
-func (s *shelf) Remove(id string) bool { return s.SetRecommendable(id, false) }
+func (s *board) Remove(id string) bool { return s.SetRecommendable(id, false) }
 
-func (s *shelf) Vector(id string) ([]float32, freshet.VectorKind) {
+func (s *board) Vector(id string) ([]float32, freshet.VectorKind) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if id == "old" {
@@ -50,7 +50,7 @@ func (s *shelf) Vector(id string) ([]float32, freshet.VectorKind) {
 	return []float32{0}, freshet.Unknown
 }
 
-func (s *shelf) shows(id string) bool {
+func (s *board) shows(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.shown[id]
@@ -137,7 +137,7 @@ func (d *drawer) Vectors(_ context.Context, ids []string) ([]freshet.ItemVector,
 
 type fixture struct {
 	*Catalogue
-	shelf   *shelf
+	shelf   *board
 	encoder *lengths
 	drawer  *drawer
 	now     time.Time
@@ -145,9 +145,13 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{shelf: &shelf{shown: map[string]bool{}, tower: map[string][]float32{}}, encoder: &lengths{name: "e1"},
+	f := &fixture{shelf: &board{shown: map[string]bool{}, tower: map[string][]float32{}}, encoder: &lengths{name: "e1"},
 		drawer: &drawer{items: map[string]freshet.Item{}, vectors: map[string]freshet.ItemVector{}}, now: time.UnixMilli(1_800_000_000_000)}
-	f.Catalogue = New(f.shelf, f.encoder, f.encoder, f.drawer, func() time.Time { return f.now }, zap.NewNop())
+	f.Catalogue = New(f.drawer, func() time.Time { return f.now }, zap.NewNop())
+	f.Read(f.encoder)
+	if err := f.Attach(t.Context(), f.shelf, f.encoder); err != nil {
+		t.Fatal(err)
+	}
 	return f
 }
 
@@ -253,5 +257,34 @@ func TestTheBacklogIsRead(t *testing.T) {
 	<-ended
 	if f.Backlog() != 0 || f.drawer.vectors["old"].Vector == nil {
 		t.Fatalf("backlog %d, stored %v", f.Backlog(), f.drawer.vectors)
+	}
+}
+
+// A lane that is added while the process runs finds what the catalogue knows, and hears of everything that comes later.
+func TestALateShelfIsFilled(t *testing.T) {
+	f := newFixture(t)
+	f.apply(t, freshet.Item{ItemID: "old", Title: "known to training"}, freshet.Item{ItemID: "a", Title: "new"}, freshet.Item{ItemID: "b", Title: "gone"})
+	if err := f.Apply(t.Context(), []Change{{ItemID: "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	read := f.encoder.read()
+	late := &board{shown: map[string]bool{}, tower: map[string][]float32{}}
+	if err := f.Attach(t.Context(), late, f.encoder); err != nil {
+		t.Fatal(err)
+	}
+	if !late.shows("old") || !late.shows("a") || late.shows("b") {
+		t.Errorf("the late shelf shows %v", late.shown)
+	}
+	if got := f.encoder.read(); got != read {
+		t.Errorf("%d texts were read again", got-read)
+	}
+	f.apply(t, freshet.Item{ItemID: "c", Title: "later"})
+	if !late.shows("c") || !f.shelf.shows("c") {
+		t.Error("an item that came later is not on both shelves")
+	}
+	f.Detach(late)
+	f.apply(t, freshet.Item{ItemID: "d", Title: "after"})
+	if late.shows("d") || !f.shelf.shows("d") {
+		t.Error("a shelf that was detached still hears of items, or the other does not")
 	}
 }

@@ -1,20 +1,26 @@
 package telemetry
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 
 	"freshet"
 )
 
-// Metrics implements what the engine and the stream report to. The names are a contract (docs/contracts.md).
+// Metrics implements what the engine and the stream of one lane report to. The names are a contract (docs/contracts.md). The lane
+// that every deployment has, live, reports without a label; every other one says `lane`.
 type Metrics struct {
-	Registry *prometheus.Registry
+	Registry *prometheus.Registry // of this lane
 
+	*process
 	eventToRecs prometheus.Histogram
 	events      *prometheus.CounterVec
 	tooLate     prometheus.Counter
@@ -33,17 +39,68 @@ type Metrics struct {
 	misrouted   prometheus.Counter
 	letters     *prometheus.CounterVec
 	retries     *prometheus.CounterVec
-	device      *prometheus.GaugeVec
-	catalogue   prometheus.Gauge
 
 	// Applied, when set, hears of every event that changed a profile.
 	Applied func()
 }
 
+// process is what a process reports once.
+type process struct {
+	device    *prometheus.GaugeVec
+	catalogue prometheus.Gauge
+
+	mu    sync.Mutex
+	lanes map[string]*Metrics
+}
+
 var byPartition = []string{"topic", "partition"}
 
-// NewMetrics registers everything on a registry of its own.
+// NewMetrics makes the metrics of a process and of the lane live.
 func NewMetrics() *Metrics {
+	m := newLane("")
+	m.process = &process{lanes: map[string]*Metrics{freshet.LiveLane: m}}
+	m.device = gauges("freshet_device", "1 for the execution provider that runs the model.", "provider")
+	m.catalogue = prometheus.NewGauge(prometheus.GaugeOpts{Name: "freshet_catalogue_items", Help: "Items that can be recommended."})
+	m.Registry.MustRegister(m.device, m.catalogue, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Lane gives the metrics of a lane. They are reported until Drop.
+func (m *Metrics) Lane(name string) *Metrics {
+	p := m.process
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lanes[name]
+	if l == nil {
+		l = newLane(name)
+		l.process = p
+		p.lanes[name] = l
+	}
+	return l
+}
+
+// Drop ends the reports of a lane that does not run here any more.
+func (m *Metrics) Drop(name string) {
+	m.process.mu.Lock()
+	defer m.process.mu.Unlock()
+	if name != freshet.LiveLane {
+		delete(m.process.lanes, name)
+	}
+}
+
+// Gather implements prometheus.Gatherer for all lanes of the process.
+func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {
+	m.process.mu.Lock()
+	all := make(prometheus.Gatherers, 0, len(m.process.lanes))
+	for _, name := range slices.Sorted(maps.Keys(m.process.lanes)) {
+		all = append(all, m.process.lanes[name].Registry)
+	}
+	m.process.mu.Unlock()
+	return all.Gather()
+}
+
+// newLane registers what a lane reports on a registry of its own, under its name if it has one.
+func newLane(name string) *Metrics {
 	m := &Metrics{Registry: prometheus.NewRegistry()}
 	fine := []float64{.0005, .001, .002, .003, .005, .0075, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 	m.eventToRecs = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "freshet_event_to_recs_seconds",
@@ -68,11 +125,12 @@ func NewMetrics() *Metrics {
 	m.misrouted = counter("freshet_misrouted_total", "Events in another partition than murmur2 of their key.")
 	m.letters = counters("freshet_dlq_total", "Records sent to the dead letters, by what is wrong with them.", "reason")
 	m.retries = counters("freshet_retries_total", "Attempts that failed for a passing reason and were made again.", "stage")
-	m.device = gauges("freshet_device", "1 for the execution provider that runs the model.", "provider")
-	m.catalogue = prometheus.NewGauge(prometheus.GaugeOpts{Name: "freshet_catalogue_items", Help: "Items that can be recommended."})
-	m.Registry.MustRegister(m.eventToRecs, m.events, m.tooLate, m.stages, m.batch, m.refolds, m.fenced, m.shares, m.lag, m.lagSeconds,
-		m.committed, m.applied, m.rebalances, m.gaps, m.rollbacks, m.misrouted, m.letters, m.retries, m.device, m.catalogue,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var to prometheus.Registerer = m.Registry
+	if name != "" {
+		to = prometheus.WrapRegistererWith(prometheus.Labels{"lane": name}, to)
+	}
+	to.MustRegister(m.eventToRecs, m.events, m.tooLate, m.stages, m.batch, m.refolds, m.fenced, m.shares, m.lag, m.lagSeconds,
+		m.committed, m.applied, m.rebalances, m.gaps, m.rollbacks, m.misrouted, m.letters, m.retries)
 	return m
 }
 

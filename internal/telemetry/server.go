@@ -34,7 +34,7 @@ func Listen(addr string, m *Metrics, checks []Check) (*Server, error) {
 		return nil, fmt.Errorf("listen on http.listen %s: %w", addr, err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("/metrics", promhttp.HandlerFor(m, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) { answer(w, r, checks, true) })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) { answer(w, r, checks, false) })
 	mux.HandleFunc("/debug/pprof/", pprof.Index)

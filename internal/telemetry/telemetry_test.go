@@ -72,6 +72,19 @@ func TestMetricsMove(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
+	m.Lane("canary").Moved(s, 4, 3, 2, time.Second)
+	m.Lane("canary").Event("view", freshet.Applied)
+	_, page = get(t, "http://"+srv.Addr()+"/metrics")
+	for _, want := range []string{`freshet_applied_offset{lane="canary",partition="3",topic="events"} 4`, `freshet_applied_offset{partition="3",topic="events"} 10`,
+		`freshet_events_total{lane="canary",outcome="applied",type="view"} 1`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("two lanes: no %s", want)
+		}
+	}
+	m.Drop("canary")
+	if _, page = get(t, "http://"+srv.Addr()+"/metrics"); strings.Contains(page, "canary") {
+		t.Error("a lane that was dropped is still reported")
+	}
 	m.Left(s)
 	if _, page = get(t, "http://"+srv.Addr()+"/metrics"); strings.Contains(page, `partition="3"`) {
 		t.Error("a partition that is not ours any more is still reported")

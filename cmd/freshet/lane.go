@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"freshet"
+	"freshet/featurestore"
+	"freshet/internal/candidate"
+	"freshet/internal/catalogue"
+	"freshet/internal/recommend"
+	"freshet/internal/telemetry"
+	"freshet/models"
+	"freshet/stream"
+)
+
+// lane is one deployment of a bundle at work in this process: it consumes its share of the events under its own group, keeps
+// profiles in its own namespace, and writes lists. Several share a process, its device, its catalogue and its texts.
+type lane struct {
+	w       *worker
+	row     featurestore.Lane // as it was when the lane was opened
+	name    string
+	cfg     Config // the process's, for this lane
+	log     *zap.Logger
+	metrics *telemetry.Metrics
+
+	bundle   *models.Bundle
+	index    *models.Index
+	store    *featurestore.Redis // a connection of its own: what one lane has not accepted must not be read by it through another
+	popular  *candidate.Popular
+	engine   *recommend.Engine
+	consumer *stream.Consumer
+	recovery *recovery
+	closers  []func() error // in order of opening
+}
+
+// openLane opens every part of a lane, or says which one could not be opened; then nothing stays open.
+func (w *worker) openLane(ctx context.Context, row featurestore.Lane) (l *lane, err error) {
+	l = &lane{w: w, row: row, name: row.Name, log: w.log, metrics: w.metrics.Lane(row.Name)}
+	if row.Name != freshet.LiveLane {
+		l.log = w.log.With(zap.String("lane", row.Name))
+	}
+	if l.cfg, err = w.cfg.forLane(row); err != nil {
+		return nil, fmt.Errorf("lane %s: %w", row.Name, err)
+	}
+	for _, open := range []func(context.Context) error{l.openModel, l.openStore, l.openEngine, l.openConsumer} {
+		if err = open(ctx); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	return l, nil
+}
+
+// Close closes everything in reverse order of opening.
+func (l *lane) Close() error {
+	var errs []error
+	for i := len(l.closers) - 1; i >= 0; i-- {
+		errs = append(errs, l.closers[i]())
+	}
+	l.closers = nil
+	return errors.Join(errs...)
+}
+
+func (l *lane) onClose(f func() error) { l.closers = append(l.closers, f) }
+
+func (l *lane) openModel(context.Context) (err error) {
+	if l.bundle, err = models.OpenBundle(l.w.runtime, l.cfg.Model.Bundle); err != nil {
+		return err
+	}
+	l.onClose(l.bundle.Close)
+	if err := l.row.Fits(fingerprintOf(l.bundle)); err != nil {
+		return err
+	}
+	known := models.Catalogue
+	if !l.cfg.Catalogue.Only {
+		known = models.All
+	}
+	if l.index, err = models.OpenIndex(l.bundle, models.IndexConfig{Recommendable: known}); err != nil {
+		return err
+	}
+	l.onClose(l.index.Close)
+	return l.w.openTexts(l.bundle)
+}
+
+// fingerprintOf is how the table of lanes names a bundle.
+func fingerprintOf(b *models.Bundle) string { return fmt.Sprintf("%016x", b.Fingerprint()) }
+
+func (l *lane) openStore(ctx context.Context) (err error) {
+	cfg := storeConfig(l.cfg)
+	cfg.CV = l.row.CV
+	if l.store, err = featurestore.Open(ctx, cfg, l.log); err != nil {
+		return err
+	}
+	l.onClose(l.store.Close)
+	return nil
+}
+
+// openEngine begins with the catalogue: a bundle that is younger than the process is brought what the process knows.
+func (l *lane) openEngine(ctx context.Context) (err error) {
+	var tower catalogue.Tower
+	if l.bundle.TextDim() > 0 {
+		tower = l.bundle
+	}
+	if err := l.w.items.Attach(ctx, l.index, tower); err != nil {
+		return err
+	}
+	l.onClose(func() error { l.w.items.Detach(l.index); return nil })
+	l.popular = candidate.NewPopular(popularHalfLife)
+	left, err := l.store.Popular(ctx, "", popularKept)
+	if err != nil {
+		return err
+	}
+	l.popular.Seed(left)
+	cfg, err := engineConfig(l.cfg, l.w.types)
+	if err != nil {
+		return err
+	}
+	cfg.CV = l.row.CV
+	if l.cfg.Catalogue.Only {
+		cfg.Available = l.w.items.Recommendable
+	}
+	l.engine, err = recommend.New(cfg, guarded{l.store, l}, l.bundle, l.index, sourcesOf(l.bundle, l.index, l.popular), l.metrics, l.log)
+	return err
+}
+
+func (l *lane) openConsumer(context.Context) (err error) {
+	conn, err := connection(l.cfg)
+	if err != nil {
+		return err
+	}
+	l.recovery = newRecovery(l)
+	k, lists, letters := l.cfg.Kafka, l.w.producer, l.w.letters
+	if l.name != freshet.LiveLane {
+		lists, letters = nil, nil // only the owner publishes, only live buries
+	}
+	l.consumer, err = stream.NewConsumer(stream.ConsumerConfig{Connection: conn, Group: l.cfg.GroupOf(), Topic: k.Topics.Events,
+		TopicIncarnation: int32(k.Incarnation), Start: k.Start, BatchEvents: k.BatchMax, Linger: k.Linger.D(), LossWindow: k.LossWindow.D(),
+		SessionTimeout: k.Session.D(), RebalanceTimeout: k.Session.D()}, l.w.decoder, l.recovery, lists, letters, observer{l.metrics}, l.log)
+	return err
+}
+
+// observer lets the stream report to the metrics.
+type observer struct{ *telemetry.Metrics }
+
+func (o observer) Moved(s freshet.Source, p stream.Progress) {
+	o.Metrics.Moved(s, p.Applied, p.Committed, p.Records(), p.Lag)
+}
+
+// Run works until ctx ends. The catalogue is read first: a list computed without it would be empty.
+func (l *lane) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { l.publishDefaults(ctx); return nil })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.w.follower.Caught():
+		}
+		l.log.Info("catalogue read", zap.Int("items", l.w.items.Len()), zap.Int("recommendable", l.index.Len()))
+		if l.index.Len() == 0 {
+			l.log.Warn("nothing can be recommended: no item on the topic is known to the model or has a text it can read; publish items, or set catalogue.only: false",
+				zap.String("topic", l.cfg.Kafka.Topics.Items))
+		}
+		if err := l.recovery.Open(ctx); err != nil {
+			return err
+		}
+		g.Go(func() error { return l.recovery.Run(ctx) })
+		return l.consumer.Run(ctx)
+	})
+	return g.Wait()
+}
+
+// publishDefaults refreshes the lists of users who have none, every second. Only the live lane's are shown.
+func (l *lane) publishDefaults(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		l.popular.Refresh()
+		if l.name != freshet.LiveLane {
+			continue
+		}
+		if err := l.putDefaults(ctx); err != nil && ctx.Err() == nil {
+			l.log.Debug("default lists not stored; trying again in a second", zap.Error(err))
+		}
+	}
+}
+
+// popularKept is how many popular items frontends find in Redis.
+const popularKept = 200
+
+func (l *lane) putDefaults(ctx context.Context) error {
+	var popular []freshet.Scored
+	for _, p := range l.popular.Weights(2 * popularKept) {
+		if len(popular) < popularKept && (!l.cfg.Catalogue.Only || l.w.items.Recommendable(p.ItemID)) {
+			popular = append(popular, p)
+		}
+	}
+	if len(popular) == 0 {
+		return nil
+	}
+	for _, s := range l.cfg.Surfaces {
+		if err := l.store.SetDefault(ctx, s.Name, l.engine.DefaultRecord(s.Name, popular)); err != nil {
+			return err
+		}
+	}
+	return l.store.SetPopular(ctx, "", popular)
+}
+
+// engineConfig is the part of the configuration that serving and evaluation share.
+func engineConfig(cfg Config, types *freshet.EventTypes) (recommend.Config, error) {
+	late, err := freshet.ParseLatePolicy(cfg.Profile.Late)
+	if err != nil {
+		return recommend.Config{}, err
+	}
+	out := recommend.Config{Lane: cfg.Lane, CV: 1, Types: types, MaxHistory: cfg.Profile.MaxHistory, Late: late, Half: cfg.Model.State == "fp16",
+		HotFor: min(cfg.Profile.HotFor.D(), cfg.Redis.TTL.D()/4), HotUsers: cfg.Profile.HotUsers}
+	for _, s := range cfg.Surfaces {
+		out.Surfaces = append(out.Surfaces, recommend.Surface{Name: s.Name, K: s.K, Weights: s.Weights, Fill: s.Fill, Exclude: s.Exclude})
+	}
+	return out, nil
+}
