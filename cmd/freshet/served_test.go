@@ -109,7 +109,7 @@ func (s *served) happen(t *testing.T, behaviours ...string) {
 	}
 	s.await(t, "the events are applied", func() bool {
 		applied := int64(0)
-		for _, p := range s.consumer.Status() {
+		for _, p := range s.status() {
 			applied += p.Applied
 		}
 		return applied >= int64(s.offsets)
