@@ -332,6 +332,9 @@ func (b *Bundle) TypeIndex(name string) int64 { return b.types[name] }
 // MaxHistory is how many entries a profile's window holds.
 func (b *Bundle) MaxHistory() int { return b.manifest.MaxHistory }
 
+// Items lists the ids of the items that training knew, in the order of their rows. It must not be changed.
+func (b *Bundle) Items() []string { return b.ids[1:] }
+
 // Manifest is what the trainer wrote. It must not be changed.
 func (b *Bundle) Manifest() *Manifest { return b.manifest }
 

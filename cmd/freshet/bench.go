@@ -27,7 +27,7 @@ import (
 )
 
 func newBenchCommand(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "bench", Short: "Measure a running deployment"}
+	cmd := &cobra.Command{Use: "bench", Short: "Measure: a running deployment, or each part by itself"}
 	var asJSON bool
 	cmd.PersistentFlags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	rate, length, seed := 1000, 20*time.Second, uint64(1)
@@ -55,7 +55,7 @@ func newBenchCommand(g *globals) *cobra.Command {
 		}}
 	drain.Flags().StringVar(&metrics, "metrics", "http://127.0.0.1:9464/metrics", "the worker's metrics page")
 	drain.Flags().Int64Var(&records, "records", 0, "records on the topic")
-	cmd.AddCommand(fresh, drain)
+	cmd.AddCommand(newBenchPipelineCommand(g, &asJSON), fresh, drain)
 	return cmd
 }
 

@@ -187,6 +187,25 @@ func (m *Metrics) Stage(stage string, took time.Duration) {
 	m.stages.WithLabelValues(stage).Observe(took.Seconds())
 }
 
+// StageSeconds gives the time that each stage took so far, all batches together.
+func (m *Metrics) StageSeconds() map[string]float64 {
+	collected := make(chan prometheus.Metric, 64)
+	go func() { m.stages.Collect(collected); close(collected) }()
+	out := map[string]float64{}
+	for c := range collected {
+		var d dto.Metric
+		if c.Write(&d) != nil {
+			continue
+		}
+		for _, l := range d.Label {
+			if l.GetName() == "stage" {
+				out[l.GetValue()] += d.Histogram.GetSampleSum()
+			}
+		}
+	}
+	return out
+}
+
 // index is the number in items[3].item_id, which would make a label per place.
 var index = regexp.MustCompile(`\[\d+\]`)
 

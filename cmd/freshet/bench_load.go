@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"freshet"
+	"freshet/featurestore"
+	"freshet/internal/candidate"
+	"freshet/internal/recommend"
+	"freshet/stream"
+)
+
+// benchLoad makes up who meets what and when: users alike, items by Zipf's law, events in order of time but for those that are
+// late. It is the same for the same seed.
+type benchLoad struct {
+	users int
+	items []string
+	types []string
+	late  float64 // share of events whose time lies before that of events sent already
+	base  int64   // event time of event 0, Unix milliseconds; event n happens n ms later
+	n     int     // events made so far
+
+	r    *rand.Rand
+	zipf *rand.Zipf
+}
+
+// maxLate is how far back a late event lies at most.
+const maxLate = 10 * time.Minute
+
+func newBenchLoad(users int, items []string, types *freshet.EventTypes, late float64, base time.Time, seed uint64) *benchLoad {
+	l := &benchLoad{users: users, items: items, late: late, base: base.UnixMilli(), r: rand.New(rand.NewPCG(seed, 0xbe7c4))}
+	l.zipf = rand.NewZipf(l.r, 1.05, 10, uint64(len(items)-1))
+	for _, name := range types.Names() {
+		if t, _ := types.Lookup(name); t.Effect == freshet.Extend && t.Threshold == nil {
+			l.types = append(l.types, name)
+		}
+	}
+	return l
+}
+
+func benchUser(n int) string { return fmt.Sprintf("u%07d", n) }
+
+// next makes the next event of a random user.
+func (l *benchLoad) next() freshet.Event { return l.of(l.r.IntN(l.users)) }
+
+// of makes the next event of one user. Its id ends with its number.
+func (l *benchLoad) of(user int) freshet.Event {
+	at := l.base + int64(l.n)
+	if l.r.Float64() < l.late {
+		at -= l.r.Int64N(maxLate.Milliseconds())
+	}
+	kind := l.types[0] // most events are the first of the types (a view)
+	if l.n%4 == 0 {
+		kind = l.types[l.n/4%len(l.types)]
+	}
+	e := freshet.Event{ID: fmt.Sprintf("bench-%x-%d", l.base, l.n), Type: kind, UserID: benchUser(user), Surface: freshet.HomeSurface,
+		Items: []freshet.EventItem{{ItemID: l.items[l.zipf.Uint64()]}}, Time: at, SessionID: "s" + strconv.Itoa(l.n%100_000)}
+	l.n++
+	return e
+}
+
+// numberOf reads an event's number from its id; -1 = it is not one of ours.
+func numberOf(id string) int {
+	n, err := strconv.Atoi(id[strings.LastIndexByte(id, '-')+1:])
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// publish writes n events to the topic.
+func (l *benchLoad) publish(ctx context.Context, p *stream.Producer, n int) error {
+	const piece = 10_000
+	for n > 0 {
+		batch := make([]freshet.Event, min(n, piece))
+		for i := range batch {
+			batch[i] = l.next()
+		}
+		if err := p.PublishEvents(ctx, batch); err != nil {
+			return err
+		}
+		n -= len(batch)
+	}
+	return nil
+}
+
+// benchTemplates is how many different histories the users have: user n has that of n modulo benchTemplates.
+const benchTemplates = 512
+
+// seedProfiles gives every user a full window, a state and a checkpoint, by the code that serves: an engine over a store in memory
+// folds the events of some users, and the others get copies of their profiles.
+func seedProfiles(ctx context.Context, at *lane, l *benchLoad, history int) error {
+	types, err := at.cfg.EventTypes()
+	if err != nil {
+		return err
+	}
+	cfg, err := engineConfig(at.cfg, types)
+	if err != nil {
+		return err
+	}
+	memory, err := featurestore.NewMemory(featurestore.Config{Owner: true, CV: 1}, time.Now)
+	if err != nil {
+		return err
+	}
+	engine, err := recommend.New(cfg, memory, at.bundle, at.index, sourcesOf(at.bundle, at.index, candidate.NewPopular(popularHalfLife)), unobserved{}, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	past := newBenchLoad(l.users, l.items, types, 0, time.UnixMilli(l.base).Add(-time.Duration(history+8)*time.Minute), 0x5eed)
+	users := make([]string, min(benchTemplates, l.users))
+	for round := range history + 8 { // a few more, so that the checkpoint has taken steps
+		batch := make([]freshet.Event, len(users))
+		for i := range users {
+			batch[i] = past.of(i)
+			batch[i].Position = freshet.Position{Source: freshet.Source{Topic: "seed"}, Offset: int64(past.n)}
+			batch[i].Time = past.base + int64(round)*time.Minute.Milliseconds() + int64(i)
+			batch[i].RecordTime, users[i] = batch[i].Time, batch[i].UserID
+		}
+		if _, err := engine.Handle(ctx, batch); err != nil {
+			return err
+		}
+	}
+	profiles, err := memory.Load(ctx, users)
+	if err != nil {
+		return err
+	}
+	return copyProfiles(ctx, at.store, profiles, l.users)
+}
+
+func copyProfiles(ctx context.Context, store *featurestore.Redis, profiles [][]byte, users int) error {
+	const piece = 1000
+	for from := 0; from < users; from += piece {
+		updates := make([]freshet.Update, min(piece, users-from))
+		for i := range updates {
+			updates[i] = freshet.Update{UserID: benchUser(from + i), Profile: profiles[(from+i)%len(profiles)],
+				Records: []freshet.Record{{Surface: freshet.HomeSurface}}}
+		}
+		results, err := store.Save(ctx, updates)
+		if err != nil {
+			return err
+		}
+		for i, r := range results {
+			if r != freshet.Saved {
+				return fmt.Errorf("seed user %s: %v; is redis.prefix used already?", updates[i].UserID, r)
+			}
+		}
+	}
+	return nil
+}

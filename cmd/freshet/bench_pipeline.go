@@ -1,0 +1,414 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"freshet"
+	"freshet/featurestore"
+	"freshet/internal/demo"
+	"freshet/internal/telemetry"
+	"freshet/stream"
+)
+
+// pipelineOptions say what is measured.
+type pipelineOptions struct {
+	users   int
+	events  int
+	late    float64
+	rates   []int
+	each    time.Duration
+	seed    uint64
+	profile string
+	floors  bool
+}
+
+func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
+	o := pipelineOptions{users: 50_000, events: 200_000, late: .01, rates: []int{1000, 0}, each: 10 * time.Second, seed: 1, floors: true}
+	cmd := &cobra.Command{Use: "pipeline", Short: "Measure the whole path on real servers, with the floors under it",
+		Long: "Gives made-up users full histories, writes events to a topic, and works them off: first with everything that `serve` does, then,\n" +
+			"at fixed rates, timing each event from when it was due until its list is in Redis; last the floors, on the same topic: only\n" +
+			"consuming, with the saves, with saves and publishing, where profiles and lists have the size that the worker wrote.\n" +
+			"Topics, group and keys have names of their own and stay behind: use servers that you can throw away. Only loopback addresses are taken.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := g.load()
+			if err != nil {
+				return err
+			}
+			b, err := newPipelineBench(cfg, o, log)
+			if err != nil {
+				return err
+			}
+			if err := b.run(cmd.Context()); err != nil {
+				return err
+			}
+			return b.print(cmd.OutOrStdout(), *asJSON)
+		}}
+	f := cmd.Flags()
+	f.IntVar(&o.users, "users", o.users, "users with full histories")
+	f.IntVar(&o.events, "events", o.events, "events measured at full speed, after three for each user to warm up")
+	f.Float64Var(&o.late, "late", o.late, "share of events that come late, by up to ten minutes")
+	f.IntSliceVar(&o.rates, "rates", o.rates, "events per second of the freshness ladder; 0 = half of what was measured at full speed")
+	f.DurationVar(&o.each, "for", o.each, "how long each rate is held")
+	f.Uint64Var(&o.seed, "seed", o.seed, "seed of who meets what")
+	f.StringVar(&o.profile, "cpuprofile", "", "write a pprof CPU profile of the full-speed part to this file")
+	f.BoolVar(&o.floors, "floors", o.floors, "measure the floors too")
+	return cmd
+}
+
+// pipelineBench is one run.
+type pipelineBench struct {
+	cfg  Config
+	o    pipelineOptions
+	log  *zap.Logger
+	conn stream.Connection
+	load *benchLoad
+	send *stream.Producer
+
+	window  *benchWindow
+	ladder  atomic.Pointer[rung] // the rate held now
+	handled atomic.Int64
+	stages  map[string]float64 // seconds by stage at the window's begin, then their difference
+
+	full   benchCost
+	floors map[string]benchCost
+	rungs  []*rung
+	items  int
+}
+
+// newPipelineBench gives the run names of its own and refuses servers that are not on this machine.
+func newPipelineBench(cfg Config, o pipelineOptions, log *zap.Logger) (*pipelineBench, error) {
+	for _, a := range append(append([]string(nil), cfg.Kafka.Brokers...), cfg.Redis.Addrs...) {
+		host, _, err := net.SplitHostPort(a)
+		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return nil, fmt.Errorf("%s: this writes hundreds of thousands of made-up events; it takes servers on this machine only", a)
+		}
+	}
+	if o.users < 1 || o.events < 1000 || o.late < 0 || o.late > .5 {
+		return nil, errors.New("--users: at least 1; --events: at least 1000; --late: 0 to 0.5")
+	}
+	name := "bench-" + strconv.FormatInt(time.Now().UnixMilli(), 36)
+	k := &cfg.Kafka
+	k.Topics = Topics{Events: name + "-events", Items: name + "-items", Recommendations: name + "-recommendations", DeadLetters: name + "-dlq"}
+	k.Group, k.Start, k.Create, cfg.Redis.Prefix = name, "earliest", true, name
+	conn, err := connection(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &pipelineBench{cfg: cfg, o: o, log: log, conn: conn, floors: map[string]benchCost{}}, nil
+}
+
+// run is the story: prepare, full speed, the ladder, the floors.
+func (b *pipelineBench) run(ctx context.Context) (err error) {
+	metrics := telemetry.NewMetrics()
+	w, err := openWorker(ctx, b.cfg, metrics, b.log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := b.prepare(ctx, w); err != nil {
+		return err
+	}
+	defer b.send.Close()
+	if err := b.serve(ctx, w, w.first().metrics); err != nil {
+		return err
+	}
+	if !b.o.floors {
+		return nil
+	}
+	return b.runFloors(ctx)
+}
+
+func (b *pipelineBench) warm() int { return 3 * b.o.users }
+
+// total is what lies on the topic; the last twentieth is not timed, since partitions do not end at the same moment.
+func (b *pipelineBench) total() int { return (b.warm() + b.o.events) * 20 / 19 }
+
+// prepare fills the catalogue, the profiles and the topic.
+func (b *pipelineBench) prepare(ctx context.Context, w *worker) (err error) {
+	if b.send, err = stream.NewProducer(stream.ProducerConfig{Connection: b.conn, Events: b.cfg.Kafka.Topics.Events, Items: b.cfg.Kafka.Topics.Items}, b.log); err != nil {
+		return err
+	}
+	items := w.first().bundle.Items()
+	b.items = len(items)
+	changes := make([]stream.ItemChange, len(items))
+	for i, id := range items {
+		changes[i] = stream.ItemChange{ItemID: id, Item: &freshet.Item{ItemID: id}}
+	}
+	if err := b.send.PublishItems(ctx, changes); err != nil {
+		return err
+	}
+	b.load = newBenchLoad(b.o.users, items, w.types, b.o.late, time.Now().Add(-time.Hour), b.o.seed)
+	b.log.Info("seeding profiles", zap.Int("users", b.o.users))
+	if err := seedProfiles(ctx, w.first(), b.load, b.cfg.Profile.MaxHistory); err != nil {
+		return fmt.Errorf("seed profiles: %w", err)
+	}
+	b.log.Info("writing events", zap.Int("events", b.total()))
+	return b.load.publish(ctx, b.send, b.total())
+}
+
+// serve runs the worker over what lies on the topic, then at each rate of the ladder.
+func (b *pipelineBench) serve(ctx context.Context, w *worker, metrics *telemetry.Metrics) error {
+	b.window = newBenchWindow(int64(b.warm()), int64(b.warm()+b.o.events), b.o.profile)
+	w.watch = func(events []freshet.Event, lists []freshet.Publication) { b.passed(events, lists, metrics) }
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(running) }()
+	b.log.Info("full speed")
+	err := b.measure(running, ended, metrics)
+	stop()
+	if left := <-ended; err == nil {
+		err = left
+	}
+	return err
+}
+
+func (b *pipelineBench) measure(ctx context.Context, ended chan error, metrics *telemetry.Metrics) error {
+	select {
+	case <-b.window.done:
+	case err := <-ended:
+		ended <- err
+		return errors.Join(errors.New("the worker ended early"), err)
+	}
+	if b.window.err != nil {
+		return b.window.err
+	}
+	b.full = b.window.cost()
+	now := metrics.StageSeconds()
+	for stage, s := range now {
+		b.stages[stage] = round((s-b.stages[stage])*1e6/float64(b.window.end.handled-b.window.begin.handled), 2)
+	}
+	for _, rate := range b.o.rates {
+		if rate == 0 {
+			rate = int(b.full.PerSecond / 2)
+		}
+		if err := b.hold(ctx, rate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// passed hears every batch whose lists became visible.
+func (b *pipelineBench) passed(events []freshet.Event, lists []freshet.Publication, metrics *telemetry.Metrics) {
+	if b.window.handled.Load()+int64(len(events)) >= b.window.from && b.window.handled.Load() < b.window.from {
+		b.stages = metrics.StageSeconds()
+	}
+	b.window.passed(len(events), len(lists))
+	b.handled.Add(int64(len(events)))
+	if r := b.ladder.Load(); r != nil {
+		r.heard(events, len(lists))
+	}
+}
+
+// rung is one rate of the ladder.
+type rung struct {
+	Rate  int     `json:"rate"`
+	Sent  int     `json:"sent"`
+	P50   float64 `json:"p50_ms"`
+	P90   float64 `json:"p90_ms"`
+	P99   float64 `json:"p99_ms"`
+	P999  float64 `json:"p999_ms"`
+	Max   float64 `json:"max_ms"`
+	Lists float64 `json:"lists_per_event"`
+	Own   float64 `json:"cpu_us_per_event"` // the worker and the sender
+
+	first int       // number of its first event
+	began time.Time // when that one was due
+	times *demo.Freshness
+	heads atomic.Int64
+	lists atomic.Int64
+}
+
+func (r *rung) due(n int) time.Time {
+	return r.began.Add(time.Duration(float64(n-r.first) / float64(r.Rate) * float64(time.Second)))
+}
+
+func (r *rung) heard(events []freshet.Event, lists int) {
+	now := time.Now()
+	for i := range events {
+		if n := numberOf(events[i].ID); n >= r.first {
+			r.times.Record(now.Sub(r.due(n)))
+			r.heads.Add(1)
+		}
+	}
+	r.lists.Add(int64(lists))
+}
+
+// hold sends events at a rate. The loop is open: an event is due whether or not those before it were answered, so a slow worker
+// cannot slow the load down, and waiting counts.
+func (b *pipelineBench) hold(ctx context.Context, rate int) error {
+	if err := b.await(ctx, int64(b.load.n)); err != nil {
+		return err
+	}
+	b.log.Info("holding a rate", zap.Int("events_per_s", rate))
+	r := &rung{Rate: rate, first: b.load.n, began: time.Now().Add(100 * time.Millisecond), times: demo.NewFreshness()}
+	b.ladder.Store(r)
+	defer b.ladder.Store(nil)
+	before := takePoint()
+	if err := b.sendAt(ctx, r); err != nil {
+		return err
+	}
+	r.Sent = b.load.n - r.first
+	if err := b.await(ctx, int64(b.load.n)); err != nil {
+		return err
+	}
+	after := takePoint()
+	ms := func(q float64) float64 { return round(float64(r.times.Quantile(q).Microseconds())/1000, 2) }
+	r.P50, r.P90, r.P99, r.P999, r.Max = ms(.5), ms(.9), ms(.99), ms(.999), ms(1)
+	r.Lists = round(float64(r.lists.Load())/float64(max(r.Sent, 1)), 3)
+	r.Own = round(float64((after.own-before.own).Microseconds())/float64(max(r.Sent, 1)), 1)
+	b.rungs = append(b.rungs, r)
+	return nil
+}
+
+// sendTick is how long the sender gathers what is due. Many producers do that for longer (linger.ms); it counts as waiting.
+const sendTick = time.Millisecond
+
+// sendAt sends what is due, every tick, without waiting for the answers to what was sent before; at most 32 sends are under way.
+func (b *pipelineBench) sendAt(ctx context.Context, r *rung) error {
+	total := int(b.o.each.Seconds() * float64(r.Rate))
+	failed, slots := make(chan error, 1), make(chan struct{}, 32)
+	tick := time.NewTicker(sendTick)
+	defer tick.Stop()
+	for sent := 0; sent < total; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-failed:
+			return err
+		case <-tick.C:
+		}
+		var batch []freshet.Event
+		for now := time.Now(); sent < total && !r.due(r.first+sent).After(now); sent++ {
+			batch = append(batch, b.load.next())
+		}
+		if len(batch) == 0 {
+			continue
+		}
+		slots <- struct{}{}
+		go func() {
+			defer func() { <-slots }()
+			if err := b.send.PublishEvents(ctx, batch); err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
+			}
+		}()
+	}
+	for range cap(slots) {
+		slots <- struct{}{}
+	}
+	return nil
+}
+
+// await waits until that many events are handled.
+func (b *pipelineBench) await(ctx context.Context, events int64) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for b.handled.Load() < events {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// runFloors measures what is under everything, with a profile and a list that the worker wrote.
+func (b *pipelineBench) runFloors(ctx context.Context) error {
+	store, err := featurestore.Open(ctx, storeConfig(b.cfg), b.log)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	user := benchUser(rand.New(rand.NewPCG(b.o.seed, 1)).IntN(b.o.users))
+	profiles, err := store.Load(ctx, []string{user})
+	if err != nil {
+		return err
+	}
+	records, err := store.Records(ctx, []freshet.RecordKey{{UserID: user, Surface: freshet.HomeSurface}})
+	if err != nil {
+		return err
+	}
+	at := bytes.Index(records[0], []byte(`,"rec_id"`))
+	if profiles[0] == nil || at < 0 {
+		return fmt.Errorf("user %s has no profile and list to take the sizes from", user)
+	}
+	for _, name := range []string{"consume", "save", "publish"} {
+		b.log.Info("floor", zap.String("up to", name))
+		cfg := storeConfig(b.cfg)
+		cfg.Prefix += "-" + name
+		f := &floor{name: name, publish: name == "publish", profile: profiles[0], list: records[0][at:], seen: map[freshet.Source]map[string]freshet.Version{},
+			window: newBenchWindow(int64(b.warm()), int64(b.warm()+b.o.events), "")}
+		if name != "consume" {
+			if f.store, err = featurestore.Open(ctx, cfg, b.log); err != nil {
+				return err
+			}
+		}
+		cost, err := runFloor(ctx, b.cfg, f, b.log)
+		if f.store != nil {
+			err = errors.Join(err, f.store.Close())
+		}
+		if err != nil {
+			return err
+		}
+		b.floors[name] = cost
+	}
+	return nil
+}
+
+// result has the names that scripts rely on first.
+func (b *pipelineBench) result() map[string]any {
+	out := map[string]any{"events_per_s": b.full.PerSecond, "cpu_us_per_event": b.full.Own, "allocs_per_event": b.full.Mallocs, "lists_per_event": b.full.Lists,
+		"machine_cpu_us_per_event": b.full.Machine, "alloc_bytes_per_event": b.full.Bytes, "stage_us_per_event": b.stages,
+		"items": b.items, "history": b.cfg.Profile.MaxHistory, "users": b.o.users, "late": b.o.late, "partitions": b.cfg.Kafka.Partitions, "ladder": b.rungs}
+	for i, r := range b.rungs {
+		if i == 0 {
+			out["freshness_p50_ms"], out["freshness_p99_ms"] = r.P50, r.P99
+		}
+	}
+	if len(b.floors) == 3 {
+		consume, save, publish := b.floors["consume"], b.floors["save"], b.floors["publish"]
+		out["floor_consume"], out["floor_save"], out["floor_publish"] = consume.PerSecond, save.PerSecond, publish.PerSecond
+		out["ratio_to_floor"] = round(b.full.PerSecond/publish.PerSecond, 3)
+		out["cpu_us_by_stage"] = map[string]float64{"consume": consume.Own, "save": round(save.Own-consume.Own, 2),
+			"publish": round(publish.Own-save.Own, 2), "compute": round(b.full.Own-publish.Own, 2)}
+		out["floors"] = b.floors
+	}
+	return out
+}
+
+func (b *pipelineBench) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, b.result())
+	}
+	row := func(name string, c benchCost) {
+		fmt.Fprintf(w, "%-22s %8.0f events/s  %6.1f us own CPU  %6.1f us machine  %6.1f allocations  %7.0f bytes\n", name, c.PerSecond, c.Own, c.Machine, c.Mallocs, c.Bytes)
+	}
+	for _, name := range []string{"consume", "save", "publish"} {
+		if c, ok := b.floors[name]; ok {
+			row("floor: "+name, c)
+		}
+	}
+	row("everything", b.full)
+	for _, r := range b.rungs {
+		fmt.Fprintf(w, "at %6d events/s: p50 %.2f ms, p90 %.2f, p99 %.2f, p99.9 %.2f, max %.2f; %.3f lists per event\n", r.Rate, r.P50, r.P90, r.P99, r.P999, r.Max, r.Lists)
+	}
+	return nil
+}

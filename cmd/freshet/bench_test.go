@@ -1,0 +1,90 @@
+package main
+
+import (
+	"io"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"freshet"
+	"freshet/internal/embedded"
+)
+
+// The whole of `bench pipeline` against the servers inside the process: every event is handled, lists come, every floor works, and the
+// names that scripts read are there. The figures mean nothing here.
+func TestBenchPipelineMeasuresEveryPart(t *testing.T) {
+	servers, err := embedded.Start(t.Context(), embedded.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(servers.Close)
+	cfg := DefaultConfig()
+	cfg.Kafka.Brokers, cfg.Redis.Addrs, cfg.Model.Bundle = []string{servers.KafkaAddr()}, []string{servers.RedisAddr()}, "../../models/bundles/shop"
+	cfg.Kafka.Partitions, cfg.Model.Encoder = 2, "none"
+	cfg.Surfaces[0].Weights = map[string]float64{"sequence": 1, "popular": .2}
+	cfg.resolvePaths()
+	if cfg.Model.Library == "" {
+		t.Skip("ONNX Runtime was not found: run make setup")
+	}
+	b, err := newPipelineBench(cfg, pipelineOptions{users: 100, events: 1000, late: .05, rates: []int{200}, each: time.Second, seed: 1, floors: true}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := b.result()
+	if stages, ok := r["stage_us_per_event"].(map[string]float64); !ok || stages["rank"] <= 0 || stages["save"] <= 0 {
+		t.Errorf("stages: %v", r["stage_us_per_event"])
+	}
+	for _, name := range []string{"events_per_s", "floor_consume", "floor_save", "floor_publish", "ratio_to_floor", "cpu_us_per_event", "freshness_p50_ms", "freshness_p99_ms"} {
+		if v, ok := r[name].(float64); !ok || v <= 0 {
+			t.Errorf("%s = %v, want a figure above 0", name, r[name])
+		}
+	}
+	if r["items"] != len(b.load.items) || r["history"] != 50 {
+		t.Errorf("items %v, history %v", r["items"], r["history"])
+	}
+	if rung := b.rungs[0]; rung.Sent != 200 || rung.heads.Load() != 200 || rung.Lists <= 0 {
+		t.Errorf("sent %d at 200/s for a second, timed %d, %v lists an event", rung.Sent, rung.heads.Load(), rung.Lists)
+	}
+	if err := b.print(io.Discard, true); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBenchPipelineTakesOnlyThisMachine(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Kafka.Brokers = []string{"10.0.0.1:9092"}
+	if _, err := newPipelineBench(cfg, pipelineOptions{users: 1, events: 1000}, zap.NewNop()); err == nil {
+		t.Error("a broker elsewhere was taken")
+	}
+}
+
+func TestBenchLoadIsTheSameForASeedAndLateAsAsked(t *testing.T) {
+	types, err := freshet.NewEventTypes(freshet.DefaultEventTypes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	items := []string{"a", "b", "c"}
+	at := time.UnixMilli(1_700_000_000_000)
+	one, two := newBenchLoad(1000, items, types, .01, at, 7), newBenchLoad(1000, items, types, .01, at, 7)
+	late := 0
+	for n := range 20_000 {
+		a, b := one.next(), two.next()
+		if a.ID != b.ID || a.UserID != b.UserID || a.Time != b.Time || !slices.Equal(a.Items, b.Items) {
+			t.Fatalf("event %d: %+v and %+v", n, a, b)
+		}
+		if numberOf(a.ID) != n {
+			t.Fatalf("event %d: its id %q says %d", n, a.ID, numberOf(a.ID))
+		}
+		if a.Time < at.UnixMilli()+int64(n) {
+			late++
+		}
+	}
+	if late < 150 || late > 250 {
+		t.Errorf("%d of 20,000 events late, want about 200", late)
+	}
+}
