@@ -36,6 +36,8 @@ type Config struct {
 	PoolSize     int           // connections per server. Default 16
 	Pipeline     int           // saves per pipeline, 1..1024. Default 64: above that a batch waits longer and gains nothing
 
+	JoinTTL time.Duration // of a user's join of impressions and outcomes, renewed by each change. Default 2 h; longer than its window
+
 	HalfLife       time.Duration // of item-to-item transition counts; the same for every worker of a lane. Default 14 days
 	TransitionKeep int           // successors kept per item, the strongest. Default 128
 }
@@ -72,6 +74,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.WriteTimeout, 3*time.Second)
 	setDefault(&c.PoolSize, 16)
 	setDefault(&c.Pipeline, 64)
+	setDefault(&c.JoinTTL, 2*time.Hour)
 	setDefault(&c.HalfLife, 14*24*time.Hour)
 	setDefault(&c.TransitionKeep, 128)
 	return c
@@ -87,7 +90,7 @@ func setDefault[T comparable](field *T, value T) {
 var keyName = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,63}$`)
 
 // Names of shared keys; a lane of such a name would write where frontends may read.
-var reserved = []string{"recs", "popular", "trending", "similar", "item", "itemvec", "lanes"}
+var reserved = []string{"recs", "popular", "trending", "similar", "item", "itemvec", "lanes", "join", "joins"}
 
 // Validate refuses a configuration with an error that names the field and what it takes.
 func (c Config) Validate() error {
@@ -111,6 +114,7 @@ func (c Config) Validate() error {
 	check(c.WriteTimeout > 0, "redis.write_timeout: %v; must be positive", c.WriteTimeout)
 	check(c.PoolSize > 0, "redis.pool_size: %d; at least 1", c.PoolSize)
 	check(c.Pipeline >= 1 && c.Pipeline <= 1024, "redis.pipeline: %d; 1 to 1024", c.Pipeline)
+	check(c.JoinTTL >= time.Second, "redis.join_ttl: %v; at least 1s", c.JoinTTL)
 	check(c.HalfLife >= time.Minute, "redis.half_life: %v; at least 1m", c.HalfLife)
 	check(c.TransitionKeep >= 1 && c.TransitionKeep <= 10_000, "redis.transition_keep: %d; 1 to 10000", c.TransitionKeep)
 	check((c.TLS.CertFile == "") == (c.TLS.KeyFile == ""), "redis.tls: cert and key go together")

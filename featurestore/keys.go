@@ -1,6 +1,10 @@
 package featurestore
 
-import "freshet"
+import (
+	"fmt"
+
+	"freshet"
+)
 
 // keys builds every key that freshet uses (docs/contracts.md). Ids are escaped, so that the braces around one are the hash tag.
 type keys struct {
@@ -43,6 +47,12 @@ func (k keys) covisit(id string) string  { return k.lane + "covisit:{" + freshet
 func (k keys) lanes() string             { return k.prefix + "lanes" }
 func (k keys) trending() string          { return k.prefix + "trending" }
 func (k keys) popular(dom string) string { return join(k.prefix+"popular", dom) }
+
+// join is a user's join of impressions and outcomes; open lists the users of a partition whose exposures are open.
+func (k keys) join(user string) string { return k.prefix + "join:{" + freshet.EscapeID(user) + "}" }
+func (k keys) open(s freshet.Source) string {
+	return fmt.Sprintf("%sjoins:{%s-%d-%d}", k.prefix, freshet.EscapeID(s.Topic), s.Incarnation, s.Partition)
+}
 
 func (k keys) sentinel(group, tag string) string {
 	return k.lane + "sentinel:" + freshet.EscapeID(group) + ":{" + tag + "}"

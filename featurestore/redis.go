@@ -33,11 +33,15 @@ var lanesLua string
 //go:embed scripts/sentinel.lua
 var sentinelLua string
 
+//go:embed scripts/join.lua
+var joinLua string
+
 var (
 	saveScript        = redis.NewScript(saveLua)
 	transitionsScript = redis.NewScript(transitionsLua)
 	lanesScript       = redis.NewScript(lanesLua)
 	sentinelScript    = redis.NewScript(sentinelLua)
+	joinScript        = redis.NewScript(joinLua)
 )
 
 // Open connects, checks that the servers are what the configuration says, and leaves the scripts on them. The error wraps
@@ -111,7 +115,7 @@ func (r *Redis) eachMaster(ctx context.Context, f func(context.Context, *redis.C
 
 func (r *Redis) loadScripts(ctx context.Context) error {
 	return r.eachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-		for _, s := range []*redis.Script{saveScript, transitionsScript, lanesScript, sentinelScript} {
+		for _, s := range []*redis.Script{saveScript, transitionsScript, lanesScript, sentinelScript, joinScript} {
 			if err := s.Load(ctx, c).Err(); err != nil {
 				return err
 			}
