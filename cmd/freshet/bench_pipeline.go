@@ -101,7 +101,7 @@ func newPipelineBench(cfg Config, o pipelineOptions, log *zap.Logger) (*pipeline
 	}
 	name := "bench-" + strconv.FormatInt(time.Now().UnixMilli(), 36)
 	k := &cfg.Kafka
-	k.Topics = Topics{Events: name + "-events", Items: name + "-items", Recommendations: name + "-recommendations", DeadLetters: name + "-dlq"}
+	k.Topics = Topics{Events: name + "-events", Items: name + "-items", Recommendations: name + "-recommendations", Examples: name + "-examples", DeadLetters: name + "-dlq"}
 	k.Group, k.Start, k.Create, cfg.Redis.Prefix = name, "earliest", true, name
 	conn, err := connection(cfg)
 	if err != nil {

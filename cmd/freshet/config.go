@@ -24,6 +24,7 @@ type Config struct {
 	Ingest    IngestConfig   `yaml:"ingest"`
 	Profile   ProfileConfig  `yaml:"profile"`
 	Events    EventsConfig   `yaml:"events"`
+	Feedback  FeedbackConfig `yaml:"feedback"`
 	Surfaces  []SurfaceBlock `yaml:"surfaces" doc:"the lists every user gets"`
 	Lane      string         `yaml:"lane" doc:"deployment whose bundle is model.bundle, and that verbs look at"`
 	Lanes     []string       `yaml:"lanes" doc:"further deployments that this worker runs; empty = all of the table, unless lane is not live"`
@@ -56,6 +57,7 @@ type Topics struct {
 	Events          string `yaml:"events" doc:"what users do; key = user_id"`
 	Items           string `yaml:"items" doc:"the catalogue, compacted; key = item_id"`
 	Recommendations string `yaml:"recommendations" doc:"the lists, compacted; key = user_id"`
+	Examples        string `yaml:"training_examples" doc:"lists that were shown, joined with what the user did next; key = user_id"`
 	DeadLetters     string `yaml:"dead_letters" doc:"what could not be read, as received"`
 }
 
@@ -117,6 +119,13 @@ type ProfileConfig struct {
 	HotFor     Duration `yaml:"hot_for" doc:"how long such a copy is used; at most a quarter of redis.ttl"`
 }
 
+// FeedbackConfig says how impressions are joined with what users do next.
+type FeedbackConfig struct {
+	Enabled bool     `yaml:"enabled" doc:"join impressions with behaviours into training examples (only the live lane does)"`
+	Window  Duration `yaml:"window" doc:"a behaviour this long after an item was shown is its outcome, in event time"`
+	Grace   Duration `yaml:"grace" doc:"how much longer than the window a late record is waited for"`
+}
+
 // EventsConfig are the types of events.
 type EventsConfig struct {
 	Types []TypeBlock `yaml:"types" doc:"what users can do"`
@@ -156,7 +165,7 @@ type LogConfig struct {
 func DefaultConfig() Config {
 	c := Config{
 		Kafka: KafkaConfig{Brokers: []string{"127.0.0.1:9092"},
-			Topics: Topics{Events: "events", Items: "items", Recommendations: "recommendations", DeadLetters: "events.dlq"},
+			Topics: Topics{Events: "events", Items: "items", Recommendations: "recommendations", Examples: "training-examples", DeadLetters: "events.dlq"},
 			Create: true, Partitions: 8, Replication: 1, Retention: Duration(7 * 24 * time.Hour),
 			Group: "freshet", Start: "earliest", Session: Duration(10 * time.Second), BatchMax: 128,
 			Linger: Duration(2 * time.Millisecond), LossWindow: Duration(3 * time.Second)},
@@ -167,7 +176,8 @@ func DefaultConfig() Config {
 		Profile:   ProfileConfig{MaxHistory: 50, Late: "reorder", HotUsers: 20_000, HotFor: Duration(10 * time.Minute)},
 		Surfaces: []SurfaceBlock{{Name: freshet.HomeSurface, K: 20, Weights: map[string]float64{"sequence": 1},
 			Fill: "popular", Exclude: []string{"purchased", "dismissed"}}},
-		Lane: freshet.LiveLane, Bootstrap: "refuse",
+		Feedback: FeedbackConfig{Enabled: true, Window: Duration(30 * time.Minute), Grace: Duration(time.Minute)},
+		Lane:     freshet.LiveLane, Bootstrap: "refuse",
 		HTTP: HTTPConfig{Listen: "127.0.0.1:9464"},
 		Log:  LogConfig{Level: "info", Format: "text"},
 	}
@@ -192,8 +202,8 @@ func (c *Config) Validate() error {
 	check(slices.Contains([]string{"", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, k.SASL.Mechanism), "kafka.sasl.mechanism",
 		"%q is not one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", k.SASL.Mechanism)
 	check(k.SASL.Mechanism == "" || k.SASL.Username != "", "kafka.sasl.username", "missing for mechanism %s", k.SASL.Mechanism)
-	names := []string{k.Topics.Events, k.Topics.Items, k.Topics.Recommendations, k.Topics.DeadLetters}
-	for i, key := range []string{"events", "items", "recommendations", "dead_letters"} {
+	names := []string{k.Topics.Events, k.Topics.Items, k.Topics.Recommendations, k.Topics.Examples, k.Topics.DeadLetters}
+	for i, key := range []string{"events", "items", "recommendations", "training_examples", "dead_letters"} {
 		check(names[i] != "", "kafka.topics."+key, "missing")
 		check(slices.Index(names, names[i]) == i, "kafka.topics."+key, "%q is used for another topic too", names[i])
 	}
@@ -221,6 +231,8 @@ func (c *Config) Validate() error {
 	_, err = freshet.ParseLatePolicy(c.Profile.Late)
 	check(err == nil, "profile.late", "%v", err)
 	check(c.Profile.HotUsers >= 0, "profile.hot_users", "%d is negative", c.Profile.HotUsers)
+	check(c.Feedback.Window >= Duration(time.Second), "feedback.window", "%s, must be at least 1s", c.Feedback.Window)
+	check(c.Feedback.Grace >= 0, "feedback.grace", "%s is negative", c.Feedback.Grace)
 	check(c.Lane != "" && !strings.ContainsAny(c.Lane, "{}%: "), "lane", "%q: one word without braces and colons", c.Lane)
 	check(c.Bootstrap == "refuse" || c.Bootstrap == "auto", "bootstrap", "%q is not refuse or auto", c.Bootstrap)
 	check(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level), "log.level", "%q is not debug, info, warn or error", c.Log.Level)

@@ -36,6 +36,7 @@ type lane struct {
 	engine   *recommend.Engine
 	consumer *stream.Consumer
 	recovery *recovery
+	feedback *feedbackPart  // nil: this lane does not join impressions
 	closers  []func() error // in order of opening
 }
 
@@ -141,6 +142,10 @@ func (l *lane) openConsumer(context.Context) (err error) {
 	l.consumer, err = stream.NewConsumer(stream.ConsumerConfig{Connection: conn, Group: l.cfg.GroupOf(), Topic: k.Topics.Events,
 		TopicIncarnation: int32(k.Incarnation), Start: k.Start, BatchEvents: k.BatchMax, Linger: k.Linger.D(), LossWindow: k.LossWindow.D(),
 		SessionTimeout: k.Session.D(), RebalanceTimeout: k.Session.D()}, l.w.decoder, l.recovery, lists, letters, observer{l.metrics}, l.log)
+	if err != nil {
+		return err
+	}
+	l.feedback, err = openFeedback(l.cfg, l.store, l.w.producer, l.w.decoder, l.w.types, l.w.metrics, l.log)
 	return err
 }
 
@@ -170,6 +175,9 @@ func (l *lane) Run(ctx context.Context) error {
 			return err
 		}
 		g.Go(func() error { return l.recovery.Run(ctx) })
+		if l.feedback != nil {
+			g.Go(func() error { return l.feedback.Run(ctx) })
+		}
 		return l.consumer.Run(ctx)
 	})
 	return g.Wait()

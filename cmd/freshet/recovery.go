@@ -208,6 +208,7 @@ func (r *recovery) recover(ctx context.Context, epoch int) error {
 		to[p.Source.Partition] = startAt(found, p.Source, max(p.Committed, 0))
 	}
 	r.l.consumer.Rewind(to)
+	r.l.feedback.rewind()
 	r.epoch++
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"freshet"
 	"freshet/featurestore"
@@ -17,7 +18,8 @@ func storeConfig(c Config) featurestore.Config {
 	r := c.Redis
 	return featurestore.Config{Addrs: r.Addrs, Cluster: r.Cluster, Username: r.Username, Password: string(r.Password), DB: r.DB,
 		TLS:    featurestore.TLS{Enabled: r.TLS.Enabled, CAFile: r.TLS.CAFile, CertFile: r.TLS.CertFile, KeyFile: r.TLS.KeyFile, ServerName: r.TLS.ServerName},
-		Prefix: r.Prefix, Lane: c.Lane, Owner: c.Lane == freshet.LiveLane, CV: 1, TTL: r.TTL.D()}
+		Prefix: r.Prefix, Lane: c.Lane, Owner: c.Lane == freshet.LiveLane, CV: 1, TTL: r.TTL.D(),
+		JoinTTL: 2*c.Feedback.Window.D() + time.Hour}
 }
 
 // connection says how to reach Kafka.
@@ -64,6 +66,7 @@ func topicsOf(c Config) []stream.Topic {
 		{Name: k.Topics.Events, Partitions: k.Partitions, Replicas: k.Replication, Retention: k.Retention.D(), MaxMessageBytes: freshet.MaxEventBytes + 64<<10},
 		{Name: k.Topics.Items, Partitions: k.Partitions, Replicas: k.Replication, Compact: true},
 		{Name: k.Topics.Recommendations, Partitions: k.Partitions, Replicas: k.Replication, Compact: true},
+		{Name: k.Topics.Examples, Partitions: k.Partitions, Replicas: k.Replication, Retention: 4 * k.Retention.D()},
 		{Name: k.Topics.DeadLetters, Partitions: k.Partitions, Replicas: k.Replication, Retention: 4 * k.Retention.D(), MaxMessageBytes: deadLetterBytes},
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 
+	"go.uber.org/zap"
+
 	"freshet"
 )
 
@@ -53,6 +55,7 @@ type Joiner struct {
 	store   Store
 	publish Publisher
 	obs     Observer
+	log     *zap.Logger
 
 	mu         sync.Mutex
 	partitions map[freshet.Source]*partition // of those that are ours
@@ -66,7 +69,7 @@ type partition struct {
 }
 
 // NewJoiner builds a joiner.
-func NewJoiner(rules Rules, store Store, publish Publisher, obs Observer) (*Joiner, error) {
+func NewJoiner(rules Rules, store Store, publish Publisher, obs Observer, log *zap.Logger) (*Joiner, error) {
 	rules = rules.withDefaults()
 	switch {
 	case rules.Types == nil:
@@ -74,7 +77,7 @@ func NewJoiner(rules Rules, store Store, publish Publisher, obs Observer) (*Join
 	case rules.Window < 0 || rules.Grace < 0:
 		return nil, fmt.Errorf("feedback.window %v, feedback.grace %v: must not be negative", rules.Window, rules.Grace)
 	}
-	return &Joiner{rules: rules, store: store, publish: publish, obs: obs, partitions: map[freshet.Source]*partition{}}, nil
+	return &Joiner{rules: rules, store: store, publish: publish, obs: obs, log: log, partitions: map[freshet.Source]*partition{}}, nil
 }
 
 // Release implements the stream's Handler.
@@ -290,7 +293,8 @@ func (j *Joiner) load(ctx context.Context, tasks []*joining) error {
 	for i, t := range tasks {
 		*t = joining{user: t.user, events: t.events}
 		if err := t.decode(stored[i]); err != nil {
-			return fmt.Errorf("read the join of a user: %w", err)
+			j.log.Error("a stored join is damaged: what the user was shown lately is forgotten", zap.Error(err))
+			t.state, t.base = State{}, stored[i][:min(freshet.JoinHead, len(stored[i]))]
 		}
 	}
 	return nil

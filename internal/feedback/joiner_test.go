@@ -258,7 +258,7 @@ func TestJoinedExamplesEqualASerialJoinWhateverCrashes(t *testing.T) {
 			return nil
 		}
 		begin := func() *feedback.Joiner {
-			j, err := feedback.NewJoiner(feedback.Rules{Types: types(t)}, store, publish, &counted{})
+			j, err := feedback.NewJoiner(feedback.Rules{Types: types(t)}, store, publish, &counted{}, zap.NewNop())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -326,7 +326,7 @@ func TestAnImpressionIsDescribedByTheListThatStands(t *testing.T) {
 			out = append(out, string(x.Value))
 		}
 		return nil
-	}, seen)
+	}, seen, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +361,7 @@ func TestAnImpressionIsDescribedByTheListThatStands(t *testing.T) {
 
 // Most users are shown nothing that freshet hears of: their events must cost the store nothing.
 func TestUsersWhoAreShownNothingCostNothing(t *testing.T) {
-	j, err := feedback.NewJoiner(feedback.Rules{Types: types(t)}, &silent{t: t}, nil, &counted{})
+	j, err := feedback.NewJoiner(feedback.Rules{Types: types(t)}, &silent{t: t}, nil, &counted{}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,10 @@ type Metrics struct {
 type process struct {
 	device    *prometheus.GaugeVec
 	catalogue prometheus.Gauge
+	shown     *prometheus.CounterVec
+	clicked   *prometheus.CounterVec
+	examples  prometheus.Counter
+	joinLag   *prometheus.GaugeVec
 
 	mu    sync.Mutex
 	lanes map[string]*Metrics
@@ -61,6 +65,11 @@ func NewMetrics() *Metrics {
 	m.process = &process{lanes: map[string]*Metrics{freshet.LiveLane: m}}
 	m.device = gauges("freshet_device", "1 for the execution provider that runs the model.", "provider")
 	m.catalogue = prometheus.NewGauge(prometheus.GaugeOpts{Name: "freshet_catalogue_items", Help: "Items that can be recommended."})
+	m.shown = counters("freshet_shown_total", "Items that users were shown, by what proposed them; unknown = the list had been replaced.", "lane", "surface", "source")
+	m.clicked = counters("freshet_clicked_total", "Shown items that the user then did something with.", "lane", "surface", "source")
+	m.examples = counter("freshet_training_examples_total", "Lists joined with what the user did next.")
+	m.joinLag = gauges("freshet_feedback_lag_records", "Records that wait to be joined.", byPartition...)
+	m.Registry.MustRegister(m.shown, m.clicked, m.examples, m.joinLag)
 	m.Registry.MustRegister(m.device, m.catalogue, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -247,4 +256,27 @@ func (m *Metrics) Left(s freshet.Source) {
 	for _, g := range []*prometheus.GaugeVec{m.applied, m.committed, m.lag, m.lagSeconds} {
 		g.DeleteLabelValues(s.Topic, p)
 	}
+}
+
+// Shown implements the join's Observer.
+func (m *Metrics) Shown(lane, surface, source string) {
+	m.shown.WithLabelValues(lane, surface, source).Inc()
+}
+
+// Clicked implements the join's Observer.
+func (m *Metrics) Clicked(lane, surface, source string) {
+	m.clicked.WithLabelValues(lane, surface, source).Inc()
+}
+
+// Examples implements the join's Observer.
+func (m *Metrics) Examples(n int) { m.examples.Add(float64(n)) }
+
+// FeedbackLag tells how many records of a partition wait to be joined.
+func (m *Metrics) FeedbackLag(s freshet.Source, waiting int64) {
+	m.joinLag.WithLabelValues(s.Topic, strconv.Itoa(int(s.Partition))).Set(float64(waiting))
+}
+
+// FeedbackLeft drops the gauge of a partition that somebody else joins now.
+func (m *Metrics) FeedbackLeft(s freshet.Source) {
+	m.joinLag.DeleteLabelValues(s.Topic, strconv.Itoa(int(s.Partition)))
 }

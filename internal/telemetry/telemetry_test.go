@@ -51,6 +51,10 @@ func TestMetricsMove(t *testing.T) {
 	m.DeadLetter("decode", "items[17].item_id")
 	m.Device("cpu")
 	m.Catalogue(12)
+	m.Shown("live", "home", "sequence")
+	m.Clicked("live", "home", "sequence")
+	m.Examples(2)
+	m.FeedbackLag(s, 6)
 	srv, err := Listen("127.0.0.1:0", m, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +71,8 @@ func TestMetricsMove(t *testing.T) {
 		`freshet_consumer_lag_seconds{partition="3",topic="events"} 1`, `freshet_rebalances_total 1`, `freshet_offset_gap_records_total 4`,
 		`freshet_state_rollback_total 1`, `freshet_misrouted_total 1`, `freshet_batch_size_count 1`, `freshet_retries_total{stage="handle"} 1`,
 		`freshet_dlq_total{reason="items[].item_id"} 1`, `freshet_device{provider="cpu"} 1`, `freshet_catalogue_items 12`,
+		`freshet_shown_total{lane="live",source="sequence",surface="home"} 1`, `freshet_clicked_total{lane="live",source="sequence",surface="home"} 1`,
+		`freshet_training_examples_total 2`, `freshet_feedback_lag_records{partition="3",topic="events"} 6`,
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %s", want)
@@ -86,6 +92,7 @@ func TestMetricsMove(t *testing.T) {
 		t.Error("a lane that was dropped is still reported")
 	}
 	m.Left(s)
+	m.FeedbackLeft(s)
 	if _, page = get(t, "http://"+srv.Addr()+"/metrics"); strings.Contains(page, `partition="3"`) {
 		t.Error("a partition that is not ours any more is still reported")
 	}
