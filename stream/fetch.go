@@ -29,21 +29,36 @@ func (r *reader) partitions(ctx context.Context) (int, error) {
 }
 
 func partitions(ctx context.Context, client *kafka.Client, topic string) (int, error) {
+	leaders, err := leadersOf(ctx, client, topic)
+	return len(leaders), err
+}
+
+// leadersOf gives the broker that leads each partition, -1 where none is known.
+func leadersOf(ctx context.Context, client *kafka.Client, topic string) ([]int32, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	m, err := client.Transport.RoundTrip(ctx, client.Addr, &metadata.Request{TopicNames: []string{topic}})
 	if err != nil {
-		return 0, fmt.Errorf("ask for the partitions of %s: %w", topic, err)
+		return nil, fmt.Errorf("ask for the partitions of %s: %w", topic, err)
 	}
 	for _, t := range m.(*metadata.Response).Topics {
 		if t.Name == topic && t.ErrorCode != 0 {
-			return 0, fmt.Errorf("ask for the partitions of %s: %w", topic, kafka.Error(t.ErrorCode))
+			return nil, fmt.Errorf("ask for the partitions of %s: %w", topic, kafka.Error(t.ErrorCode))
 		}
 		if t.Name == topic && len(t.Partitions) > 0 {
-			return len(t.Partitions), nil
+			leaders := make([]int32, len(t.Partitions))
+			for i := range leaders {
+				leaders[i] = -1
+			}
+			for _, p := range t.Partitions {
+				if i := int(p.PartitionIndex); i < len(leaders) {
+					leaders[i] = p.LeaderID
+				}
+			}
+			return leaders, nil
 		}
 	}
-	return 0, fmt.Errorf("ask for the partitions of %s: %w", topic, kafka.UnknownTopicOrPartition)
+	return nil, fmt.Errorf("ask for the partitions of %s: %w", topic, kafka.UnknownTopicOrPartition)
 }
 
 // bounds asks for the first offset that the log still has and the next one it will give.

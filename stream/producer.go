@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/produce"
 	"go.uber.org/zap"
 
 	"freshet"
@@ -67,7 +70,8 @@ func (c ProducerConfig) Validate() error {
 
 // Producer writes records and returns when all replicas in sync have them. It is safe for concurrent use.
 //
-// It stands on kafka-go's Client.Produce, one request per partition, not on its Writer: the Writer holds a lone record back for
+// It speaks kafka-go's protocol, one request to each leader for all of its partitions at once, not through its Writer, nor through
+// Client.Produce, which takes one partition a request: the Writer holds a lone record back for
 // its batch timeout (a millisecond at least), retries out of reach of the caller's context, and after the attempts are used up
 // drops a batch and sends the next one, which breaks the order of a key. Here a partition's batches go one after the other, only
 // what failed is sent again, and it is sent again before what follows. There is no idempotence in kafka-go: an attempt whose
@@ -163,68 +167,151 @@ func (p *Producer) send(ctx context.Context, topic string, records []addressed) 
 	if len(records) == 0 {
 		return nil
 	}
-	var n int
-	count := func() (err error) { n, err = partitions(ctx, p.client, topic); return err }
-	if err := p.retry(ctx, topic, count); err != nil {
+	var leaders []int32
+	ask := func() (err error) { leaders, err = leadersOf(ctx, p.client, topic); return err }
+	if err := p.retry(ctx, topic, ask); err != nil {
 		return err
 	}
-	byPartition := map[int][]Record{}
+	queues := make([]queue, len(leaders))
 	for i := range records {
-		at := int(records[i].hash&0x7fffffff) % n
-		byPartition[at] = append(byPartition[at], records[i].record)
+		q := &queues[int(records[i].hash&0x7fffffff)%len(queues)]
+		q.records = append(q.records, records[i].record)
 	}
-	if len(byPartition) == 1 {
-		for at, list := range byPartition {
-			return p.sendTo(ctx, topic, at, list)
+	for i := range queues {
+		queues[i].partition = int32(i)
+	}
+	queues = slices.DeleteFunc(queues, func(q queue) bool { return len(q.records) == 0 })
+	return p.drain(ctx, topic, queues)
+}
+
+// queue is what waits for one partition. Its batches go one after the other.
+type queue struct {
+	partition int32
+	records   []Record
+	sent      int // records at the front that are in the request under way
+	err       error
+}
+
+// next cuts the next batch off.
+func (q *queue) next(most int) []Record {
+	size := q.records[0].bytes()
+	for q.sent = 1; q.sent < len(q.records); q.sent++ {
+		if size += q.records[q.sent].bytes() + 32; size > most { // 32: a record's lengths, deltas and attributes
+			break
 		}
 	}
-	errs := make(chan error, len(byPartition))
-	for at, list := range byPartition {
-		go func() { errs <- p.sendTo(ctx, topic, at, list) }()
+	return q.records[:q.sent]
+}
+
+// drain sends rounds: one request to each leader, with the next batch of every partition it leads. What failed is sent again in
+// the next round, before what follows it.
+func (p *Producer) drain(ctx context.Context, topic string, queues []queue) error {
+	var wait backoff
+	for {
+		leaders, err := leadersOf(ctx, p.client, topic)
+		if err == nil {
+			p.round(ctx, topic, queues, leaders)
+			err = settleRound(queues)
+			queues = slices.DeleteFunc(queues, func(q queue) bool { return len(q.records) == 0 })
+		}
+		switch {
+		case err == nil:
+			p.transition(topic, nil)
+			if len(queues) == 0 {
+				return nil
+			}
+			wait.reset()
+			continue
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+		case permanent(err):
+			return err
+		}
+		p.transition(topic, err)
+		if !wait.wait(ctx) {
+			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+		}
 	}
-	var first error
-	for range byPartition {
-		if err := <-errs; err != nil && first == nil {
-			first = err
+}
+
+// settleRound takes what was acknowledged off the queues and gives the first error, one that no retry can mend before others.
+func settleRound(queues []queue) (first error) {
+	for i := range queues {
+		q := &queues[i]
+		switch {
+		case q.err == nil:
+			q.records = q.records[q.sent:]
+		case first == nil, permanent(q.err) && !permanent(first):
+			first = q.err
 		}
 	}
 	return first
 }
 
-// sendTo writes to one partition, batch after batch.
-func (p *Producer) sendTo(ctx context.Context, topic string, partition int, records []Record) error {
-	for len(records) > 0 {
-		n, size := 1, records[0].bytes()
-		for n < len(records) {
-			if size += records[n].bytes() + 32; size > p.cfg.BatchBytes { // 32: a record's lengths, deltas and attributes
-				break
-			}
-			n++
+// round sends one request to each leader and notes in the queues what came of it.
+func (p *Producer) round(ctx context.Context, topic string, queues []queue, leaders []int32) {
+	byLeader := map[int32][]*queue{}
+	for i := range queues {
+		leader := int32(-1) // nobody known leads it: the request fails and is made again
+		if int(queues[i].partition) < len(leaders) {
+			leader = leaders[queues[i].partition]
 		}
-		batch := records[:n]
-		produce := func() error { return p.produce(ctx, topic, partition, batch) }
-		if err := p.retry(ctx, topic, produce); err != nil {
-			return err
-		}
-		records = records[n:]
+		byLeader[leader] = append(byLeader[leader], &queues[i])
 	}
-	return nil
+	var requests sync.WaitGroup
+	for _, group := range byLeader {
+		for len(group) > 0 {
+			n := min(len(group), max(1, maxRequestBytes/p.cfg.BatchBytes))
+			one := group[:n]
+			group = group[n:]
+			if len(byLeader) == 1 && len(group) == 0 { // the usual case needs no other goroutine
+				p.produce(ctx, topic, one)
+				continue
+			}
+			requests.Go(func() { p.produce(ctx, topic, one) })
+		}
+	}
+	requests.Wait()
 }
 
-func (p *Producer) produce(ctx context.Context, topic string, partition int, batch []Record) error {
+// maxRequestBytes bounds one request; brokers take 100 MiB (socket.request.max.bytes).
+const maxRequestBytes = 16 << 20
+
+// produce makes one request with the next batch of each queue.
+func (p *Producer) produce(ctx context.Context, topic string, group []*queue) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.AckTimeout)
 	defer cancel()
-	res, err := p.client.Produce(ctx, &kafka.ProduceRequest{
-		Topic: topic, Partition: partition, RequiredAcks: kafka.RequireAll,
-		Compression: compressions[p.cfg.Compression], Records: &batchReader{batch: batch},
-	})
+	parts := make([]produce.RequestPartition, len(group))
+	attributes := protocol.Attributes(compressions[p.cfg.Compression]) & 7
+	for i, q := range group {
+		parts[i] = produce.RequestPartition{Partition: q.partition,
+			RecordSet: protocol.RecordSet{Attributes: attributes, Records: &batchReader{batch: q.next(p.cfg.BatchBytes)}}}
+		q.err = kafka.UnknownTopicOrPartition // until the answer names the partition
+	}
+	m, err := p.client.Transport.RoundTrip(ctx, p.client.Addr, &produce.Request{Acks: int16(kafka.RequireAll), Timeout: int32(p.cfg.AckTimeout.Milliseconds()),
+		Topics: []produce.RequestTopic{{Topic: topic, Partitions: parts}}})
 	if err == nil {
-		err = res.Error
+		for _, t := range m.(*produce.Response).Topics {
+			for _, answer := range t.Partitions {
+				for _, q := range group {
+					if q.partition == answer.Partition && t.Topic == topic {
+						q.err = nil
+						if answer.ErrorCode != 0 {
+							q.err = kafka.Error(answer.ErrorCode)
+						}
+					}
+				}
+			}
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("write %d records to %s-%d: %w", len(batch), topic, partition, err)
+	for _, q := range group {
+		if err != nil {
+			q.err = err
+		}
+		if q.err != nil {
+			q.err = fmt.Errorf("write %d records to %s-%d: %w", q.sent, topic, q.partition, q.err)
+		}
 	}
-	return nil
 }
 
 // retry tries until it works. It gives up when ctx ends and on what no retry can mend.
@@ -233,7 +320,6 @@ func (p *Producer) retry(ctx context.Context, topic string, do func() error) err
 	for {
 		err := do()
 		if err == nil {
-			p.transition(topic, nil)
 			return nil
 		}
 		if ctx.Err() != nil {
