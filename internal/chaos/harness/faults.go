@@ -217,10 +217,37 @@ func broker(ctx context.Context, c *chaos, _ step) error {
 	if err := sleep(ctx, c.between(500*time.Millisecond, 2*time.Second)); err != nil {
 		return err
 	}
-	return c.servers.script(ctx, "up", "kafka")
+	if err := c.servers.script(ctx, "up", "kafka"); err != nil {
+		return err
+	}
+	return c.worksAgain(ctx, "broker")
 }
 
-func redisKill(ctx context.Context, c *chaos, _ step) error { return c.reviveRedis(ctx, nil) }
+// workWithin is how long the workers may take to save something once a server is back. They should need 2 s; what they need is
+// printed, and a run on a machine that does other things as well does not fail for it.
+const workWithin = time.Minute
+
+// worksAgain waits until a worker saves something, and notes how long that took. A few events are sent so that there is something.
+func (c *chaos) worksAgain(ctx context.Context, class string) error {
+	began := time.Now()
+	if c.sender.burst(ctx, 50) == 0 {
+		return ctx.Err() // the whole stream is sent: perhaps there is nothing left to save
+	}
+	h := c.servers.redisProxy.Hold(saving, workWithin)
+	if h == nil {
+		return fmt.Errorf("nothing was saved for %v", workWithin)
+	}
+	h.Release()
+	c.report.worksAgain(class, time.Since(began))
+	return ctx.Err()
+}
+
+func redisKill(ctx context.Context, c *chaos, _ step) error {
+	if err := c.reviveRedis(ctx, nil); err != nil {
+		return err
+	}
+	return c.worksAgain(ctx, "redis-kill")
+}
 
 // rollback starts Redis with what it held some time ago. No worker is restarted.
 func rollback(ctx context.Context, c *chaos, s step) error {
@@ -230,7 +257,10 @@ func rollback(ctx context.Context, c *chaos, s step) error {
 	if err := sleep(ctx, s.age); err != nil {
 		return err
 	}
-	return c.reviveRedis(ctx, c.servers.restore)
+	if err := c.reviveRedis(ctx, c.servers.restore); err != nil {
+		return err
+	}
+	return c.worksAgain(ctx, "rollback")
 }
 
 func (c *chaos) reviveRedis(ctx context.Context, meanwhile func() error) error {
@@ -266,7 +296,10 @@ func oom(ctx context.Context, c *chaos, _ step) error {
 	if err := sleep(ctx, 3*time.Second); err != nil {
 		return err
 	}
-	return c.servers.redis.ConfigSet(ctx, "maxmemory", "0").Err()
+	if err := c.servers.redis.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
+		return err
+	}
+	return c.worksAgain(ctx, "oom")
 }
 
 func latency(ctx context.Context, c *chaos, _ step) error {

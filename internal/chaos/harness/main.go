@@ -12,6 +12,7 @@
 //	members.go   the worker processes
 //	faults.go    one function a fault
 //	soak.go      memory and goroutines over half an hour
+//	probe.go     and lists that are looked at meanwhile
 //	verdict.go   what is stored and published against what the oracle expects
 //	report.go    the table and the last line
 //
@@ -116,13 +117,14 @@ func run(ctx context.Context, o options) (ok bool, err error) {
 	defer c.sender.close()
 	if o.soak > 0 {
 		r.gauge = &gauge{member: team.members[0], start: time.Now()}
-		gauging, done := context.WithCancel(ctx)
-		defer done()
-		go r.gauge.run(gauging)
+		r.probes = newProbes(c.sender, team, servers.redis)
 	}
+	settled := r.observe(ctx)
+	defer settled()
 	if err := c.play(ctx); err != nil {
 		return false, err
 	}
+	settled()
 	start := time.Now()
 	if err := servers.caughtUp(ctx, catchUp); err != nil {
 		return false, errors.Join(err, team.tail())

@@ -14,14 +14,16 @@ import (
 
 // report collects what a run did and what came of it.
 type report struct {
-	plan  *plan
-	gauge *gauge // of a soak
+	plan   *plan
+	gauge  *gauge  // of a soak
+	probes *probes // of a soak
 
 	mu      sync.Mutex
 	done    map[string]int
-	slowest map[string]time.Duration // until everything sent before the fault's end was committed
-	late    map[string]int           // faults after which that took longer than recovery
-	slowly  []string                 // workers that did not leave when they were told to
+	worked  map[string][]time.Duration // from a server's return until something was saved again
+	slowest map[string]time.Duration   // until everything sent before the fault's end was committed
+	late    map[string]int             // faults after which that took longer than recovery
+	slowly  []string                   // workers that did not leave when they were told to
 	watches sync.WaitGroup
 
 	events, users, applied    int
@@ -40,13 +42,31 @@ type report struct {
 const recovery = 2 * time.Minute
 
 func newReport(p *plan) *report {
-	return &report{plan: p, done: map[string]int{}, slowest: map[string]time.Duration{}, late: map[string]int{}}
+	return &report{plan: p, done: map[string]int{}, worked: map[string][]time.Duration{}, slowest: map[string]time.Duration{}, late: map[string]int{}}
 }
 
 func (r *report) did(s step) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.done[s.class] += s.times
+}
+
+// observe runs what a soak watches, until the returned function is called; that may be called twice.
+func (r *report) observe(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	if r.gauge != nil {
+		all.Go(func() { r.gauge.run(ctx) })
+		all.Go(func() { r.probes.run(ctx) })
+	}
+	return func() { cancel(); all.Wait() }
+}
+
+// worksAgain notes how long after a server's return something was saved.
+func (r *report) worksAgain(class string, after time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.worked[class] = append(r.worked[class], after)
 }
 
 func (r *report) slow(err error) {
@@ -100,13 +120,17 @@ type last struct {
 // print shows the table and the last line, and tells whether the run showed what it should.
 func (r *report) print(o options) bool {
 	r.watches.Wait()
-	fmt.Printf("\n%-13s %5s  %-12s %s\n", "fault", "times", "caught up", "what")
+	fmt.Printf("\n%-13s %5s  %-12s %-12s %s\n", "fault", "times", "works again", "caught up", "what")
 	for _, class := range sortedKeys(r.done) {
 		state := fmt.Sprintf("in %.1f s", r.slowest[class].Seconds())
 		if n := r.late[class]; n > 0 {
 			state = fmt.Sprintf("%d NOT", n)
 		}
-		fmt.Printf("%-13s %5d  %-12s %s\n", class, r.done[class], state, classes[class].what)
+		again := "" // of faults that take a server away
+		if list := r.worked[class]; len(list) > 0 {
+			again = fmt.Sprintf("in %.1f s", slices.Max(list).Seconds())
+		}
+		fmt.Printf("%-13s %5d  %-12s %-12s %s\n", class, r.done[class], again, state, classes[class].what)
 	}
 	fmt.Printf("\n%d records, %d of them applied to %d users; %d worker processes ended unasked and were started again\n", r.events, r.applied, r.users, r.crashes)
 	for _, line := range r.slowly {
@@ -130,7 +154,9 @@ func (r *report) print(o options) bool {
 	if r.gauge != nil {
 		text, flat := r.gauge.verdict()
 		fmt.Println(text)
-		ok = ok && flat
+		text, fresh := r.probes.verdict()
+		fmt.Println(text)
+		ok = ok && flat && fresh && len(r.late) == 0
 	}
 	if o.unfenced {
 		ok = l.Wrong > 0

@@ -31,7 +31,8 @@ func newSender(ctx context.Context, p *plan, servers *servers) (*sender, error) 
 		return nil, err
 	}
 	s.client, err = kgo.NewClient(kgo.SeedBrokers(servers.kafka), kgo.DefaultProduceTopic(eventsTopic), kgo.ProducerLinger(0),
-		kgo.MetadataMinAge(250*time.Millisecond), kgo.MetadataMaxAge(2*time.Second), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
+		kgo.MetadataMinAge(250*time.Millisecond), kgo.MetadataMaxAge(2*time.Second), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond })) // how soon the workers go on is measured, not how soon we do
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +79,20 @@ func (s *sender) burst(ctx context.Context, n int) int {
 		})
 	}
 	return n
+}
+
+// probe sends one more event of a probe, beside the stream, and tells where it lies.
+func (s *sender) probe(ctx context.Context, i int, sent func(partition int32, offset int64)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.stream.probe(probeName(i))
+	s.client.Produce(ctx, &kgo.Record{Key: m.key, Value: m.value, Timestamp: time.Now()}, func(r *kgo.Record, err error) {
+		if err != nil {
+			s.failed.CompareAndSwap(nil, &err)
+			return
+		}
+		sent(r.Partition, r.Offset)
+	})
 }
 
 // paused does something while nothing is sent and everything sent is acknowledged.

@@ -16,7 +16,7 @@ import (
 )
 
 // The soak: a steady load for half an hour, a fault every 20 s, and one member that is never restarted, whose memory and goroutines
-// must be at the end what they were at the beginning.
+// must be at the end what they were at the beginning. What lists it leaves meanwhile is watched in probe.go.
 const (
 	soakEvery  = 20 * time.Second
 	soakSample = 2 * time.Second
@@ -69,35 +69,43 @@ func (g *gauge) run(ctx context.Context) {
 
 func (g *gauge) look(ctx context.Context) (sample, error) {
 	s := sample{after: time.Since(g.start)}
-	url, err := g.member.metrics()
+	now, err := g.member.scrape(ctx)
 	if err != nil {
 		return s, err
+	}
+	if s.heap, s.goroutines = now["go_memstats_heap_alloc_bytes"], now["go_goroutines"]; s.heap == 0 || s.goroutines == 0 {
+		return s, fmt.Errorf("the metrics of member %d say nothing of heap and goroutines", g.member.id)
+	}
+	return s, nil
+}
+
+// scrape reads the member's metrics: name and labels -> value.
+func (m *member) scrape(ctx context.Context) (map[string]float64, error) {
+	url, err := m.metrics()
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, soakSample)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
 	if err != nil {
-		return s, err
+		return nil, err
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return s, err
+		return nil, err
 	}
 	defer res.Body.Close()
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), " ")
-		v, _ := strconv.ParseFloat(value, 64) // of the two names below it is a number
-		switch name {
-		case "go_memstats_heap_alloc_bytes":
-			s.heap = v
-		case "go_goroutines":
-			s.goroutines = v
+	out := map[string]float64{}
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		if name, value, ok := strings.Cut(lines.Text(), " "); ok && name != "#" {
+			if v, err := strconv.ParseFloat(value, 64); err == nil {
+				out[name] = v
+			}
 		}
 	}
-	if s.heap == 0 || s.goroutines == 0 {
-		return s, fmt.Errorf("%s/metrics says nothing of heap and goroutines", url)
-	}
-	return s, nil
+	return out, lines.Err()
 }
 
 // metrics finds the member's listener in its log.

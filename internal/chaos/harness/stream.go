@@ -44,6 +44,7 @@ type stream struct {
 	recent   []message // the last maxDistance good ones
 
 	poison, duplicates, late int
+	probes                   int // records of probes, which are not among those made
 	erased                   []string
 }
 
@@ -240,6 +241,17 @@ func (s *stream) encode(who *shopper, kind string, at int64, items []string, mor
 		panic(err) // strings and numbers
 	}
 	return message{[]byte(who.id), raw}
+}
+
+// probe makes a plain event of a user of whom nothing else comes, with nothing drawn from the seed.
+func (s *stream) probe(user string) message {
+	s.probes++
+	raw, err := json.Marshal(map[string]any{"event_id": fmt.Sprintf("p%08d", s.probes), "type": "view", "user_id": user,
+		"item_id": s.items[s.probes%len(s.items)], "timestamp": s.now})
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	return message{[]byte(user), raw}
 }
 
 // poisonous makes a record that cannot be read, one kind after the other.

@@ -44,8 +44,8 @@ func judge(ctx context.Context, o options, s *servers, sent *sender, r *report) 
 	if err := v.read(ctx, o, s); err != nil {
 		return err
 	}
-	if v.want.Records != sent.stream.made {
-		return fmt.Errorf("%d records were sent, the log holds %d", sent.stream.made, v.want.Records)
+	if all := sent.stream.made + sent.stream.probes; v.want.Records != all {
+		return fmt.Errorf("%d records were sent, the log holds %d", all, v.want.Records)
 	}
 	for user, x := range v.want.Users {
 		v.check(user, x)
