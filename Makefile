@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SETUP := deployments/setup
 PYTHON := PYTHONPATH=models .freshet/venv/bin/python
 
-.PHONY: onnxruntime encoder help build demo test real bench-pipeline chaos chaos-short chaos-unfenced soak train setup clean clean-all
+.PHONY: onnxruntime encoder help build demo test real bench-pipeline chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ chaos-unfenced: ## the suite's own test: with saves that are not fenced it must 
 
 soak: ## half an hour of steady load with a fault every 20 s: memory flat, nobody wrong
 	@deployments/chaos/run soak
+
+fuzz: ## 10 million inputs over the decoders (EXECUTIONS=n for another number)
+	@EXECUTIONS=$(EXECUTIONS) deployments/fuzz/run
 
 train: ## a bundle from a file of events (DATA=FILE OUT=FOLDER, ARGS for more)
 	@[ -n "$(DATA)" ] && [ -n "$(OUT)" ] || { echo 'make train: say  make train DATA=events.csv OUT=my-bundle' >&2; exit 2; }

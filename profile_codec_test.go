@@ -1,6 +1,7 @@
 package freshet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -170,8 +171,12 @@ func FuzzDecodeProfile(f *testing.F) {
 		if err != nil {
 			return // more types than one window can name
 		}
-		if _, err := DecodeProfile("u", again); err != nil {
+		q, err := DecodeProfile("u", again)
+		if err != nil {
 			t.Fatalf("what decodes must encode to what decodes: %v", err)
+		}
+		if twice, err := q.AppendBinary(nil); err != nil || !bytes.Equal(twice, again) { // bytes: a state may hold a NaN
+			t.Fatalf("%v: encoded to %x, and again to %x", err, again, twice)
 		}
 	})
 }

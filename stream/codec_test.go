@@ -1,10 +1,12 @@
 package stream
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -247,10 +249,7 @@ func FuzzDecodeEvent(f *testing.F) {
 				t.Fatalf("user %q, encoding/json reads %q", e.UserID, user)
 			}
 		}
-		again, err := d.Decode(&Record{Key: []byte(key), Value: AppendEvent(nil, &e)}, freshet.Position{})
-		if err != nil || again.ID != e.ID || again.UserID != e.UserID || again.Time != e.Time || !reflect.DeepEqual(again.Items, e.Items) {
-			t.Fatalf("read again: %+v, %v\nfirst: %+v", again, err, e)
-		}
+		readAgain(t, d, key, &e)
 		if e.Value != nil && (math.IsInf(*e.Value, 0) || math.IsNaN(*e.Value)) {
 			t.Fatal("a value that is no number")
 		}
@@ -270,10 +269,29 @@ func FuzzCloudEvent(f *testing.F) {
 		if err != nil && (!errors.As(err, &field) || field.Field == "") {
 			t.Fatalf("not a FieldError: %v", err)
 		}
-		if err == nil && (e.UserID != "u1" || e.ID == "" || !utf8.ValidString(e.ID)) {
+		if err != nil {
+			return
+		}
+		if e.UserID != "u1" || e.ID == "" || !utf8.ValidString(e.ID) {
 			t.Fatalf("%+v", e)
 		}
+		readAgain(t, d, "u1", &e)
 	})
+}
+
+// readAgain holds that an event that was read is written as what is read as the same event.
+func readAgain(t *testing.T, d *Decoder, key string, e *freshet.Event) {
+	t.Helper()
+	value := AppendEvent(nil, e)
+	again, err := d.Decode(&Record{Key: []byte(key), Value: value}, freshet.Position{})
+	if err != nil {
+		t.Fatalf("read again: %v\nwritten %q of %+v", err, value, e)
+	}
+	want := *e
+	want.RecordTime, want.Traceparent = again.RecordTime, again.Traceparent // where and how it came is no part of it
+	if !reflect.DeepEqual(again, want) {
+		t.Fatalf("read again: %+v\nfirst: %+v\nwritten %q", again, want, value)
+	}
 }
 
 func FuzzDecodeItem(f *testing.F) {
@@ -297,8 +315,45 @@ func FuzzDecodeItem(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := DecodeItem(&r); err != nil || again.ItemID != c.ItemID {
+		again, err := DecodeItem(&r)
+		if err != nil || again.ItemID != c.ItemID {
 			t.Fatalf("read again: %+v, %v", again, err)
+		}
+		if twice, err := EncodeItem(&again); err != nil || !bytes.Equal(twice.Value, r.Value) {
+			t.Fatalf("written %q, read and written again %q, %v", r.Value, twice.Value, err)
+		}
+	})
+}
+
+// FuzzDeadLetter holds that a letter gives back the record as it was received, whatever the record holds, and that it cannot be taken
+// for another one.
+func FuzzDeadLetter(f *testing.F) {
+	f.Add([]byte("u1"), []byte(plainEvent), "a", []byte("1"), int32(3), int64(7), "no such thing")
+	f.Add([]byte(nil), []byte(nil), headerTopic, []byte("forged"), int32(0), int64(0), "")
+	f.Add([]byte("\xff"), []byte("{"), headerRedriven, []byte("2"), int32(-1), int64(-1), strings.Repeat("x", messageBytes+1))
+	letters, err := NewDeadLetters(&Producer{}, "dlq", 2*keptBytes)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, key, value []byte, name string, header []byte, partition int32, offset int64, message string) {
+		in := Record{Key: key, Value: value, Headers: []Header{{name, header}}, Topic: "events", Partition: partition, Offset: offset}
+		r := letters.record(&DeadLetter{Record: in, Stage: StageDecode, Err: errors.New(message)}, letters.max)
+		out, err := ParseDeadLetter(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out.Topic != "events" || out.Partition != partition || out.Offset != offset || out.Stage != StageDecode {
+			t.Fatalf("%+v", out)
+		}
+		if !out.Truncated && (!bytes.Equal(out.Value, value) || !bytes.Equal(out.Key, key) || len(out.Headers) != 1 || out.Headers[0].Name != name || !bytes.Equal(out.Headers[0].Value, header)) {
+			t.Fatalf("received %q %q %q, the letter gives %+v", key, value, header, out)
+		}
+		back, err := out.Redrive()
+		if err != nil {
+			return // cut: it cannot be sent back
+		}
+		if n, _ := back.Header(headerRedriven); string(n) != strconv.Itoa(out.Redriven+1) || !bytes.Equal(back.Value, value) {
+			t.Fatalf("sent back as %+v", back)
 		}
 	})
 }

@@ -20,7 +20,7 @@ type report struct {
 
 	mu      sync.Mutex
 	done    map[string]int
-	worked  map[string][]time.Duration // from a server's return until something was saved again
+	worked  map[string][]time.Duration // from a server's return until something was saved again: median and longest are shown
 	slowest map[string]time.Duration   // until everything sent before the fault's end was committed
 	late    map[string]int             // faults after which that took longer than recovery
 	slowly  []string                   // workers that did not leave when they were told to
@@ -128,7 +128,7 @@ func (r *report) print(o options) bool {
 		}
 		again := "" // of faults that take a server away
 		if list := r.worked[class]; len(list) > 0 {
-			again = fmt.Sprintf("in %.1f s", slices.Max(list).Seconds())
+			again = fmt.Sprintf("%.1f, %.1f s", median(list).Seconds(), slices.Max(list).Seconds())
 		}
 		fmt.Printf("%-13s %5d  %-12s %-12s %s\n", class, r.done[class], again, state, classes[class].what)
 	}
@@ -166,6 +166,10 @@ func (r *report) print(o options) bool {
 		return false
 	}
 	return ok
+}
+
+func median(list []time.Duration) time.Duration {
+	return slices.Sorted(slices.Values(list))[len(list)/2]
 }
 
 func firstKeys(m map[string]string, n int) []string {
