@@ -338,8 +338,12 @@ func (b *Bundle) Items() []string { return b.ids[1:] }
 // Manifest is what the trainer wrote. It must not be changed.
 func (b *Bundle) Manifest() *Manifest { return b.manifest }
 
-// Device names what the step runs on: cpu or cuda.
-func (b *Bundle) Device() string { return b.step.device }
+// Device names what the step runs on now: cpu or cuda.
+func (b *Bundle) Device() string { return b.step.runsOn() }
+
+// Mixed tells that the step runs on another device than it was opened on: a state from before is from then on equal to its fold
+// within rounding, not bit for bit.
+func (b *Bundle) Mixed() bool { return b.step.runsOn() != b.step.device }
 
 // Close frees the sessions; runs under way end first.
 func (b *Bundle) Close() (err error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 )
@@ -21,7 +22,7 @@ type Config struct {
 	Device   string // auto (CUDA where it works, else the CPU), cpu, or cuda (refuse to start without); default auto
 	DeviceID int    // which CUDA device; default 0
 	Threads  int    // threads that one run of a session may use; default 1: concurrent callers give the parallelism
-	FallBack bool   // open a session on the CPU when the CUDA device refuses it (out of memory) instead of failing; default false
+	FallBack bool   // go on on the CPU when the CUDA device refuses a session (out of memory) or fails under one; default false
 }
 
 // withDefaults fills what the caller left empty.
@@ -57,6 +58,7 @@ type Runtime struct {
 	cfg    Config
 	device string
 	log    *zap.Logger
+	fallen atomic.Pointer[string] // what was the first to run on the CPU instead, and why
 }
 
 // NewRuntime loads the library and finds the device. With device auto it logs in one line which device runs and why.
@@ -104,6 +106,14 @@ func (rt *Runtime) chooseDevice(version string) error {
 
 // Device names what sessions run on, cpu or cuda: for records, metrics, and the mark of a mixed profile.
 func (rt *Runtime) Device() string { return rt.device }
+
+// FellBack says what runs on the CPU although a device was found for it, and why; "" = nothing does. The way back is a restart.
+func (rt *Runtime) FellBack() string {
+	if text := rt.fallen.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
 
 // Close unloads the library. Everything opened on the runtime must be closed before.
 func (rt *Runtime) Close() error { return closeLibrary() }

@@ -127,7 +127,7 @@ func (s *snapshot) fromMatrix(best []candidate, scores []float32, rows []int64) 
 		}
 		best = append(best, candidate{e, score})
 	}
-	if s.generation.session.device != CPU { // the CPU's TopK gives equal scores in the order of rows; others do not promise it
+	if s.generation.session.runsOn() != CPU { // the CPU's TopK gives equal scores in the order of rows; others do not promise it
 		slices.SortFunc(best, better)
 	}
 	return best

@@ -122,12 +122,16 @@ func appendCUDA(o *ort.SessionOptions, id int) error {
 }
 
 // session is one graph, opened. It may be run by several goroutines at once; close waits for none of them, the last one out
-// frees it.
+// frees it. One on a device that may fall back goes on on the CPU when the device fails under it.
 type session struct {
 	what   string // for errors
-	device string
+	device string // that it was opened on
 	ort    *ort.DynamicAdvancedSession
 	refs   atomic.Int64 // 1 for the owner, 1 for each run under way
+
+	spare   func(why error) (*session, error) // opens the same graph on the CPU; nil = a failure of the device is waited for
+	falling sync.Mutex                        // one opens it
+	instead atomic.Pointer[session]           // the spare, once it is open
 }
 
 // opener makes the library's session with the given options.
@@ -157,11 +161,25 @@ func (rt *Runtime) openGraph(graph []byte, folder, what string, inputs, outputs 
 // open opens a session on the runtime's device, or on the CPU where the configuration lets it.
 func (rt *Runtime) open(what string, threads int, open opener) (*session, error) {
 	s, err := rt.openOn(rt.device, what, threads, open)
-	if err != nil && rt.device == CUDA && rt.cfg.FallBack {
-		rt.log.Warn(what+" runs on the CPU", zap.String("why", err.Error()))
+	if rt.device != CUDA || !rt.cfg.FallBack {
+		return s, err
+	}
+	spare := func(why error) (*session, error) {
+		rt.fellBack(what, why)
 		return rt.openOn(CPU, what, threads, open)
 	}
-	return s, err
+	if err != nil {
+		return spare(err)
+	}
+	s.spare = spare
+	return s, nil
+}
+
+// fellBack notes that a graph runs on the CPU although the device was wanted.
+func (rt *Runtime) fellBack(what string, why error) {
+	rt.log.Warn(what+" runs on the CPU", zap.String("why", why.Error()))
+	text := what + " runs on the CPU: " + why.Error()
+	rt.fallen.CompareAndSwap(nil, &text)
 }
 
 func (rt *Runtime) openOn(device, what string, threads int, open opener) (*session, error) {
@@ -193,26 +211,68 @@ func (s *session) acquire() bool {
 }
 
 func (s *session) release() error {
-	if s.refs.Add(-1) == 0 {
-		return s.ort.Destroy()
+	if s.refs.Add(-1) != 0 {
+		return nil
 	}
-	return nil
+	err := s.ort.Destroy()
+	if spare := s.instead.Load(); spare != nil {
+		err = errors.Join(err, spare.close())
+	}
+	return err
 }
 
 // close gives the owner's reference up. It must be called once.
 func (s *session) close() error { return s.release() }
 
-// run computes the outputs. Shapes and values were checked before, so a failure is the device's: it may pass, and the caller
-// should try the same again.
+// run computes the outputs. Shapes and values were checked before, so a failure is the device's: the CPU does it where it may, else
+// it may pass, and the caller should try the same again.
 func (s *session) run(t *tensors, inputs int) error {
 	if !s.acquire() {
 		return fmt.Errorf("run %s: %w", s.what, ErrClosed)
 	}
 	defer s.release()
-	if err := s.ort.Run(t.values[:inputs], t.values[inputs:]); err != nil {
-		return fmt.Errorf("run %s on %s: %w: %w", s.what, s.device, freshet.ErrUnavailable, err)
+	if spare := s.instead.Load(); spare != nil {
+		return spare.run(t, inputs)
 	}
-	return nil
+	err := s.ort.Run(t.values[:inputs], t.values[inputs:])
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("run %s on %s: %w: %w", s.what, s.device, freshet.ErrUnavailable, err)
+	spare, spareErr := s.fallBack(err)
+	switch {
+	case spareErr != nil:
+		return errors.Join(err, spareErr)
+	case spare == nil:
+		return err
+	}
+	return spare.run(t, inputs)
+}
+
+// fallBack opens the spare, once for all who fail at the same time; nil = there is none. The caller holds the session.
+func (s *session) fallBack(why error) (*session, error) {
+	if s.spare == nil {
+		return nil, nil
+	}
+	s.falling.Lock()
+	defer s.falling.Unlock()
+	if spare := s.instead.Load(); spare != nil {
+		return spare, nil
+	}
+	spare, err := s.spare(why)
+	if err != nil {
+		return nil, err
+	}
+	s.instead.Store(spare)
+	return spare, nil
+}
+
+// runsOn is the device that computes now.
+func (s *session) runsOn() string {
+	if spare := s.instead.Load(); spare != nil {
+		return spare.device
+	}
+	return s.device
 }
 
 // metadata reads one of the strings that the graph's maker wrote into it.
