@@ -176,6 +176,17 @@ func (w *worker) checks() []telemetry.Check {
 			}
 			return nil
 		}},
+		{Name: "model", Degrades: true, Probe: func(context.Context) error {
+			for _, l := range w.running() {
+				if err := l.engine.Degraded(); err != nil {
+					return fmt.Errorf("lane %s computes nothing, its events wait and the lists of before stay: %w", l.name, err)
+				}
+			}
+			if why := w.runtime.FellBack(); why != "" {
+				return errors.New(why)
+			}
+			return nil
+		}},
 		{Name: "store", Probe: func(ctx context.Context) error {
 			_, err := w.store.Load(ctx, []string{"freshet-health"})
 			return err

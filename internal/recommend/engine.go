@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -142,6 +143,8 @@ type Engine struct {
 	log     *zap.Logger
 	rules   freshet.Rules
 
+	failed atomic.Pointer[string] // why the model or a source could not compute the last batch; nil = it could
+
 	mu  sync.Mutex
 	hot map[freshet.Source]*hotProfiles
 }
@@ -183,10 +186,7 @@ func (e *Engine) Handle(ctx context.Context, events []freshet.Event) ([]freshet.
 			return nil, err
 		}
 		e.apply(pending)
-		if err := e.fold(ctx, pending); err != nil {
-			return nil, err
-		}
-		if err := e.rank(ctx, pending); err != nil {
+		if err := e.compute(ctx, pending); err != nil {
 			return nil, err
 		}
 		lists, newer, err := e.save(ctx, hot, pending)
@@ -197,6 +197,30 @@ func (e *Engine) Handle(ctx context.Context, events []freshet.Event) ([]freshet.
 		pending = newer
 	}
 	return out, nil
+}
+
+// compute folds and ranks, and notes whether the model and the sources could do their part.
+func (e *Engine) compute(ctx context.Context, tasks []*task) error {
+	err := e.fold(ctx, tasks)
+	if err == nil {
+		err = e.rank(ctx, tasks)
+	}
+	switch {
+	case err == nil && e.failed.Load() != nil:
+		e.failed.Store(nil)
+	case err != nil && ctx.Err() == nil && errors.Is(err, freshet.ErrUnavailable):
+		text := err.Error()
+		e.failed.Store(&text)
+	}
+	return err
+}
+
+// Degraded says why no list can be computed at present; nil = they can. Until then events wait and the lists of before stay.
+func (e *Engine) Degraded() error {
+	if text := e.failed.Load(); text != nil {
+		return errors.New(*text)
+	}
+	return nil
 }
 
 // Release drops the local copies of a partition that is not ours any more, or that must be read again.

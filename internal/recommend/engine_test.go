@@ -1,6 +1,7 @@
 package recommend
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -425,18 +427,98 @@ func TestCountsMoveOnlyWhenSaved(t *testing.T) {
 	}
 }
 
-func TestAFailingModelSavesNothing(t *testing.T) {
+// While the model fails, readers keep the list of before, the events wait, and the engine says that it is degraded.
+func TestAFailingModelLeavesTheLastList(t *testing.T) {
 	f := newFixture(t, nil)
+	home := []freshet.RecordKey{{UserID: "a", Surface: "home"}}
+	before := f.handle(t, event("a", 0, "i1"))[0].Record
 	f.model.fail = errors.New("device on fire")
-	if _, err := f.Handle(context.Background(), []freshet.Event{event("a", 0, "i1")}); !errors.Is(err, freshet.ErrUnavailable) {
-		t.Fatalf("%v: events must wait for the model, not be blamed", err)
+	for range 3 {
+		if _, err := f.Handle(context.Background(), []freshet.Event{event("a", 1, "i2"), event("b", 2, "i3")}); !errors.Is(err, freshet.ErrUnavailable) {
+			t.Fatalf("%v: events must wait for the model, not be blamed", err)
+		}
+	}
+	if err := f.Degraded(); err == nil || !strings.Contains(err.Error(), "device on fire") {
+		t.Errorf("degraded: %v", err)
+	}
+	if list, err := f.store.Records(context.Background(), home); err != nil || !bytes.Equal(list[0], before) || len(f.store.profiles) != 1 {
+		t.Errorf("the last list is %s, it was %s; %d profiles", list[0], before, len(f.store.profiles))
 	}
 	f.model.fail = nil
-	if len(f.store.profiles) != 0 {
-		t.Fatal("something was saved")
+	lists := f.handle(t, event("a", 1, "i2"), event("b", 2, "i3"))
+	if r := decode(t, lists[0].Record); r.Rev != 2 || len(lists) != 2 || f.seen.events["applied"] != 3 {
+		t.Errorf("rev %d, %d lists, %v", r.Rev, len(lists), f.seen.events)
 	}
-	if r := decode(t, f.handle(t, event("a", 0, "i1"))[0].Record); r.Rev != 1 {
-		t.Fatalf("rev %d", r.Rev)
+	if err := f.Degraded(); err != nil {
+		t.Errorf("degraded although all is well: %v", err)
+	}
+}
+
+// movedModel is a model that has changed its device.
+type movedModel struct {
+	*hashModel
+	moved bool
+}
+
+func (m *movedModel) Mixed() bool { return m.moved }
+
+func TestAProfileSteppedOnTwoDevicesSaysSo(t *testing.T) {
+	f := newFixture(t, nil)
+	m := &movedModel{hashModel: f.model}
+	f.Engine.model = m
+	stored := func() *freshet.Profile {
+		p, err := freshet.DecodeProfile("a", f.store.profiles["a"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	f.handle(t, event("a", 0, "i1"))
+	if stored().Mixed {
+		t.Error("mixed on one device")
+	}
+	for _, moved := range []bool{true, false} { // once mixed, always mixed
+		m.moved = moved
+		f.handle(t, event("a", 1+int64(len(stored().Window)), "i2"))
+		if !stored().Mixed {
+			t.Errorf("moved %v: not mixed", moved)
+		}
+	}
+}
+
+// A user with 100,000 events, and one with nearly all of the traffic, cost what everybody costs: bytes, steps and memory of an event
+// do not depend on what came before.
+func TestAUserOfAHundredThousandEventsCostsWhatOthersCost(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.MaxHistory = 50 })
+	const events, batch = 100_000, 100
+	send := func(from int) {
+		list := make([]freshet.Event, batch)
+		for i := range list {
+			n := from + i
+			list[i] = event("hot", int64(n), fmt.Sprintf("i%d", n%40))
+			list[i].Type = []string{"view", "cart", "purchase", "dislike", "impression"}[n%5]
+		}
+		f.handle(t, list...)
+	}
+	var early, late float64
+	var steps [2]int
+	var size [2]int
+	for from := 0; from < events; from += batch {
+		switch from {
+		case 10 * batch:
+			rows := f.model.rows
+			early = testing.AllocsPerRun(5, func() { send(from); from += batch })
+			steps[0], size[0] = f.model.rows-rows, len(f.store.profiles["hot"])
+		case events - 10*batch:
+			rows := f.model.rows
+			late = testing.AllocsPerRun(5, func() { send(from); from += batch })
+			steps[1], size[1] = f.model.rows-rows, len(f.store.profiles["hot"])
+		default:
+			send(from)
+		}
+	}
+	if late > early*1.05 || steps[1] != steps[0] || size[1] > size[0]*21/20 {
+		t.Errorf("allocations of a batch %.0f, then %.0f; steps %v; bytes of the profile %v", early, late, steps, size)
 	}
 }
 

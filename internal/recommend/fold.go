@@ -40,12 +40,20 @@ func (e *Engine) fold(ctx context.Context, tasks []*task) error {
 			return fmt.Errorf("step %d users: %w: %w", len(active), freshet.ErrUnavailable, err)
 		}
 	}
+	mixed := e.mixed()
 	for _, t := range tasks {
 		if t.last != nil {
 			t.profile.Folded()
+			t.profile.Mixed = t.profile.Mixed || mixed
 		}
 	}
 	return nil
+}
+
+// mixed tells whether the model has changed its device meanwhile: states from before are then no longer equal bit for bit.
+func (e *Engine) mixed() bool {
+	m, ok := e.model.(interface{ Mixed() bool })
+	return ok && m.Mixed()
 }
 
 // chains adds the runs of one task's plan. A change that owes no step (a rejected item) still needs the queries of the present

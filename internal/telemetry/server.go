@@ -19,6 +19,9 @@ type Check struct {
 	Probe func(ctx context.Context) error
 	// Liveness marks a check whose failure a restart would mend; the others only keep traffic away.
 	Liveness bool
+	// Degrades marks a check whose failure makes the process worse, not dead and not absent: both endpoints say "degraded", and
+	// neither fails for it.
+	Degrades bool
 }
 
 // Server is the operators' listener: /metrics, /healthz (liveness), /readyz (everything), /debug/pprof.
@@ -61,17 +64,26 @@ func (s *Server) Run(ctx context.Context) error {
 func answer(w http.ResponseWriter, r *http.Request, checks []Check, livenessOnly bool) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
-	status, out := http.StatusOK, map[string]string{}
+	code, status, out := http.StatusOK, "ok", map[string]string{}
 	for _, c := range checks {
-		if livenessOnly && !c.Liveness {
+		if livenessOnly && !c.Liveness && !c.Degrades {
 			continue
 		}
 		out[c.Name] = "ok"
-		if err := c.Probe(ctx); err != nil {
-			status, out[c.Name] = http.StatusServiceUnavailable, err.Error()
+		err := c.Probe(ctx)
+		switch {
+		case err == nil:
+		case c.Degrades:
+			out[c.Name] = err.Error()
+			if code == http.StatusOK {
+				status = "degraded"
+			}
+		default:
+			code, status, out[c.Name] = http.StatusServiceUnavailable, "failed", err.Error()
 		}
 	}
+	out["status"] = status
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
+	w.WriteHeader(code)
 	json.NewEncoder(w).Encode(out) //nolint:errcheck // the client is gone; there is nobody to tell
 }

@@ -122,6 +122,35 @@ func TestHealthTellsLivenessFromReadiness(t *testing.T) {
 	}
 }
 
+func TestADegradedProcessIsNeitherDeadNorAbsent(t *testing.T) {
+	for name, c := range map[string]struct {
+		loop         error
+		code         int
+		live, status string
+	}{
+		"degraded":          {nil, 200, `"model":"no memory on the device"`, `"status":"degraded"`},
+		"degraded and dead": {errors.New("stuck"), 503, `"loop":"stuck"`, `"status":"failed"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv, err := Listen("127.0.0.1:0", NewMetrics(), []Check{
+				{Name: "loop", Liveness: true, Probe: func(context.Context) error { return c.loop }},
+				{Name: "model", Degrades: true, Probe: func(context.Context) error { return errors.New("no memory on the device") }},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			go srv.Run(ctx) //nolint:errcheck // ends with the test
+			for _, path := range []string{"/healthz", "/readyz"} {
+				if code, body := get(t, "http://"+srv.Addr()+path); code != c.code || !strings.Contains(body, c.live) || !strings.Contains(body, c.status) {
+					t.Errorf("%s: %d %s", path, code, body)
+				}
+			}
+		})
+	}
+}
+
 func TestLoggerWritesWhatItIsTold(t *testing.T) {
 	for format, want := range map[string]string{"text": "INFO", "json": `"level":"info"`} {
 		var b bytes.Buffer
