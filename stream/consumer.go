@@ -33,10 +33,12 @@ type Rechecker interface {
 	Recheck(ctx context.Context, published []freshet.Publication) ([]freshet.Publication, error)
 }
 
-// Starter is a Handler that knows how much of a partition its store holds. It is asked before a partition that has a
-// committed offset, next, is read. It gives next, or a lower offset to read from, 0 for the log's beginning.
+// Starter is a Handler that knows how much of a partition its store holds. It is asked before a partition is read; next is the
+// committed offset, -1 where nothing is committed.
 type Starter interface {
-	Start(ctx context.Context, source freshet.Source, next int64) (int64, error)
+	// Start gives the offset to read from, next or a lower one, 0 for the log's beginning, and the offset after the highest that the
+	// store says is saved, -1 where it says nothing. A log that ends before that is another one than was read.
+	Start(ctx context.Context, source freshet.Source, next int64) (from, saved int64, err error)
 }
 
 // Where a group without committed offsets begins.

@@ -16,6 +16,9 @@ import (
 // requestTimeout bounds what a request may take beyond the wait that it asks for.
 const requestTimeout = 5 * time.Second
 
+// ErrNoTopic is returned (wrapped) for a topic that the brokers do not have.
+var ErrNoTopic error = kafka.UnknownTopicOrPartition
+
 // reader asks one cluster about a topic. kafka-go's Client serves rather than its Conn: it knows control batches for what they
 // are, tells the log's start with every answer, and follows a moved leader by itself.
 type reader struct {

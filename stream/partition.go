@@ -21,6 +21,7 @@ import (
 var (
 	errEnded  = errors.New("the generation ended")
 	errRewind = errors.New("read again from the committed offset")
+	errBeyond = errors.New("the topic was created anew or truncated")
 )
 
 // States of a loop, as Status names them.
@@ -133,22 +134,22 @@ func (p *partition) locate(alive context.Context) bool {
 	for {
 		begin, end, err := p.c.reader.bounds(alive, int(p.source.Partition))
 		p.turn()
-		if err == nil && p.next > end {
-			if beyond.IsZero() {
-				beyond = time.Now()
-			}
-			err = p.truncated(end)
-			if time.Since(beyond) > beyondPatience {
-				p.stop(err)
-				<-alive.Done()
-				return false
-			}
-		} else if err == nil {
+		if err == nil {
 			err = p.settle(alive, begin, end)
 		}
 		if err == nil {
 			p.fine()
 			return true
+		}
+		if errors.Is(err, errBeyond) {
+			if beyond.IsZero() {
+				beyond = time.Now()
+			}
+			if time.Since(beyond) > beyondPatience {
+				p.stop(err)
+				<-alive.Done()
+				return false
+			}
 		}
 		if alive.Err() != nil {
 			return false
@@ -160,29 +161,36 @@ func (p *partition) locate(alive context.Context) bool {
 	}
 }
 
-func (p *partition) truncated(end int64) error {
-	return fmt.Errorf("%s-%d: offset %d was committed but the log ends at %d: the topic was created anew or truncated; "+
-		"start with --set kafka.topic_incarnation=%d to read it as a new one", p.source.Topic, p.source.Partition, p.next, end, p.source.Incarnation+1)
+// truncated is for an offset that was committed, or saved, and lies beyond the log's end.
+func (p *partition) truncated(next int64, was string, end int64) error {
+	return fmt.Errorf("%s-%d: offset %d was %s but the log ends at %d: %w; "+
+		"start with --set kafka.topic_incarnation=%d to read it as a new one", p.source.Topic, p.source.Partition, next, was, end, errBeyond, p.source.Incarnation+1)
 }
 
-// settle fixes the offset to begin at, given the log's bounds.
+// settle fixes the offset to begin at, given the log's bounds and the store's memory.
 func (p *partition) settle(alive context.Context, begin, end int64) error {
 	if n, err := p.c.reader.partitions(alive); err == nil {
 		p.count = n
 	}
+	if p.next > end {
+		return p.truncated(p.next, "committed", end)
+	}
+	from, err := p.remembered(alive, end)
+	if err != nil {
+		return err
+	}
 	committed := p.next >= 0
 	switch {
-	case p.next < 0:
-		at, err := p.start(begin, end)
-		if err != nil {
+	case !committed:
+		if p.next, err = p.start(begin, end); err != nil {
+			p.next = -1
 			return err
 		}
-		p.next = at
 	case p.next < begin:
 		p.gap(begin)
 	}
-	if committed {
-		if err := p.behind(alive, begin); err != nil {
+	if committed && max(from, begin) < p.next {
+		if err := p.behind(from, begin); err != nil {
 			return err
 		}
 	}
@@ -193,20 +201,26 @@ func (p *partition) settle(alive context.Context, begin, end int64) error {
 	return nil
 }
 
-// behind goes back to where the store's memory ends, if that is before the commit. The commit follows, so that whoever reads the
-// partition next begins there too.
-func (p *partition) behind(alive context.Context, begin int64) error {
+// remembered asks the store up to where it holds the partition. A broker forgets what a group committed when it deletes a topic; what
+// the store remembers of it is then all that tells the new topic from the old one.
+func (p *partition) remembered(alive context.Context, end int64) (from int64, err error) {
 	s, ok := p.c.handler.(Starter)
 	if !ok {
-		return nil
+		return p.next, nil
 	}
-	at, err := s.Start(alive, p.source, p.next)
-	if err != nil || max(at, begin) >= p.next {
-		return err
+	from, saved, err := s.Start(alive, p.source, p.next)
+	if err == nil && saved > end {
+		err = p.truncated(saved, "saved", end)
 	}
+	return from, err
+}
+
+// behind goes back to where the store's memory ends, which is before the commit. The commit follows, so that whoever reads the
+// partition next begins there too.
+func (p *partition) behind(from, begin int64) error {
 	p.c.observe.Rollback(p.source)
-	p.log.Warn("the store holds less than was committed; reading again", zap.Int64("committed", p.next), zap.Int64("from", at))
-	if p.next = at; at < begin {
+	p.log.Warn("the store holds less than was committed; reading again", zap.Int64("committed", p.next), zap.Int64("from", from))
+	if p.next = from; from < begin {
 		p.gap(begin)
 	}
 	return p.commitNow(p.next)
@@ -500,7 +514,8 @@ func (p *partition) wanted(lists []freshet.Publication) []freshet.Publication {
 	for _, l := range lists {
 		if l.Stored {
 			key := listKey{l.UserID, l.Surface}
-			if l.From.Source != p.source || l.From.Offset < p.first || p.again[key] {
+			// A record does not say of which incarnation of its topic it is; at worst an older one's list is published again.
+			if l.From.Topic != p.source.Topic || l.From.Partition != p.source.Partition || l.From.Offset < p.first || p.again[key] {
 				continue
 			}
 			p.again[key] = true

@@ -49,8 +49,8 @@ func TestAListThatMayBeStaleIsLookedAtAgain(t *testing.T) {
 }
 
 func TestStoredListsAreFilteredByWhatThisGenerationFetched(t *testing.T) {
-	here := freshet.Source{Topic: "events", Partition: 1}
-	p := &partition{source: here, first: 100, again: map[listKey]bool{}}
+	here := freshet.Source{Topic: "events", Partition: 1} // as a stored record tells it: without the incarnation
+	p := &partition{source: freshet.Source{Topic: "events", Partition: 1, Incarnation: 2}, first: 100, again: map[listKey]bool{}}
 	at := func(s freshet.Source, offset int64) freshet.Position {
 		return freshet.Position{Source: s, Offset: offset}
 	}

@@ -53,8 +53,11 @@ func (w *worker) refuseEmptyStore(ctx context.Context) error {
 		return err
 	}
 	committed, err := stream.Committed(ctx, conn, w.cfg.GroupOf(), w.cfg.Kafka.Topics.Events)
-	if err != nil || len(committed) == 0 {
-		return nil // no broker yet, no topic yet, or nothing committed: a first run
+	switch {
+	case errors.Is(err, stream.ErrNoTopic) || err == nil && len(committed) == 0:
+		return nil // a first run
+	case err != nil: // the table of lanes would hide from the next start that the store was empty
+		return fmt.Errorf("the store at %s is empty; whether offsets are committed cannot be told: %w", strings.Join(w.cfg.Redis.Addrs, ","), err)
 	}
 	if w.cfg.Bootstrap != "auto" {
 		return fmt.Errorf("the store at %s is empty, but group %s has committed offsets: profiles would be lost. Check redis.addrs and redis.prefix; "+

@@ -118,18 +118,31 @@ func (r *recovery) Recheck(ctx context.Context, published []freshet.Publication)
 }
 
 // Start implements stream.Starter: a partition begins where its commit says, or where the store's memory of it ends.
-func (r *recovery) Start(ctx context.Context, source freshet.Source, next int64) (int64, error) {
+func (r *recovery) Start(ctx context.Context, source freshet.Source, next int64) (from, saved int64, err error) {
 	r.gate.RLock()
 	epoch := r.epoch
 	found, err := r.marks.Read(ctx)
 	r.gate.RUnlock()
 	if errors.Is(err, freshet.ErrLost) {
-		return next, errors.Join(err, r.recover(ctx, epoch))
+		return next, -1, errors.Join(err, r.recover(ctx, epoch))
 	}
 	if err != nil {
-		return next, err
+		return next, -1, err
 	}
-	return startAt(found, source, next), nil
+	return startAt(found, source, next), savedTo(found, source), nil
+}
+
+// savedTo is the offset after the highest that any master remembers of a partition; -1 = none remembers any.
+func savedTo(found []featurestore.Sentinel, source freshet.Source) int64 {
+	next := int64(-1)
+	for _, s := range found {
+		for _, p := range s.Saved {
+			if p.Source == source {
+				next = max(next, p.Offset+1)
+			}
+		}
+	}
+	return next
 }
 
 // startAt is where to read from. A master that holds no mark at all of a partition of which something was committed has lost it.
