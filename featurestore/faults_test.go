@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"freshet"
 	"freshet/featurestore"
 	"freshet/featurestore/storetest"
@@ -108,26 +106,6 @@ func TestScriptsComeBackAfterAFlushInTheMiddle(t *testing.T) {
 	close(stop)
 	<-flushes
 	t.Logf("%d saves, %d to be repeated, under constant flushing", saved, retried)
-}
-
-func TestClusterScriptsComeBackOnEveryMaster(t *testing.T) {
-	nodes := startCluster(t)
-	r := open(t, storetest.Config(featurestore.Config{Addrs: addrs(nodes), Cluster: true}))
-	var batch []freshet.Update
-	for i := range 200 {
-		batch = append(batch, first(fmt.Sprint("u", i), "a"))
-	}
-	for _, n := range nodes {
-		if err := n.admin(t).ScriptFlush(t.Context()).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	mustSave(t, r, batch...)
-	for _, n := range nodes {
-		if keys, err := n.admin(t).DBSize(t.Context()).Result(); err != nil || keys == 0 {
-			t.Errorf("%s holds %d keys, %v", n.addr, keys, err)
-		}
-	}
 }
 
 func TestOutOfMemoryIsARetryAndChangesNothing(t *testing.T) {
@@ -295,55 +273,6 @@ func TestAClusterOpenedAsASingleServerIsRefused(t *testing.T) {
 	_, err = featurestore.Open(t.Context(), featurestore.Config{Addrs: []string{single.addr}, Cluster: true}, nop())
 	if err == nil {
 		t.Error("a single server was opened as a Cluster")
-	}
-}
-
-func TestASlotThatMovesLosesNothing(t *testing.T) {
-	nodes := startCluster(t)
-	r := open(t, storetest.Config(featurestore.Config{Addrs: addrs(nodes), Cluster: true}))
-	u := first("u", "a")
-	mustSave(t, r, u)
-	moveSlot(t, nodes, "freshet:live:profile:{u}")
-	mustSave(t, r, next(u, "b"))
-	expectProfile(t, r, next(u, "b"))
-}
-
-// moveSlot hands the slot of a key with all its keys to the next master.
-func moveSlot(t *testing.T, nodes []*server, key string) {
-	t.Helper()
-	ctx := t.Context()
-	slot, err := nodes[0].admin(t).ClusterKeySlot(ctx, key).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := int(slot) * 3 / 16384
-	from, to := nodes[at], nodes[(at+1)%3]
-	id := func(n *server) string {
-		v, err := n.admin(t).Do(ctx, "cluster", "myid").Text()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	do := func(c *redis.Client, args ...any) {
-		t.Helper()
-		if err := c.Do(ctx, args...).Err(); err != nil {
-			t.Fatalf("%v: %v", args, err)
-		}
-	}
-	fromID, toID := id(from), id(to)
-	do(to.admin(t), "cluster", "setslot", slot, "importing", fromID)
-	do(from.admin(t), "cluster", "setslot", slot, "migrating", toID)
-	keys, err := from.admin(t).ClusterGetKeysInSlot(ctx, int(slot), 1000).Result()
-	if err != nil || len(keys) == 0 {
-		t.Fatalf("keys of slot %d: %v, %v", slot, keys, err)
-	}
-	host, port, _ := strings.Cut(to.addr, ":")
-	for _, k := range keys {
-		do(from.admin(t), "migrate", host, port, k, 0, 5000)
-	}
-	for _, n := range []*server{to, from} {
-		do(n.admin(t), "cluster", "setslot", slot, "node", toID)
 	}
 }
 
