@@ -33,6 +33,7 @@ type evalOptions struct {
 	json                bool
 	plot                string
 	weight              float64
+	coldItems           float64
 }
 
 func newEvalCommand(g *globals) *cobra.Command {
@@ -58,6 +59,7 @@ func newEvalCommand(g *globals) *cobra.Command {
 	preq.Flags().StringVar(&o.data, "events", "", "file of events (required)")
 	preq.Flags().StringVar(&o.items, "items", "", "file of items: adds the text baseline, and items without events as candidates")
 	preq.Flags().Float64Var(&o.train, "train", o.train, "share of the events that is revealed before scoring begins: what the bundle was trained on")
+	preq.Flags().Float64Var(&o.coldItems, "cold-items", 0, "share of the items that the bundle was trained without (the trainer's cleaning.hold_items): reports their first events; needs --items")
 	preq.Flags().BoolVar(&o.repeats, "repeats", false, "items that the user has had stay candidates")
 	cmd.AddCommand(loo, preq)
 	return cmd
@@ -374,10 +376,9 @@ func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	if e.o.sources == "sequence,counts" && e.o.weight < 0 {
 		e.o.weight = 0.8
 	}
-	if e.o.items != "" {
-		if err := e.addItems(); err != nil {
-			return nil, err
-		}
+	texts, err := e.addItems(ctx)
+	if err != nil {
+		return nil, err
 	}
 	seen := evaluate.NewSeen(e.data, e.o.repeats)
 	n := e.data.Items.Len()
@@ -390,11 +391,14 @@ func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	counts := evaluate.NewCounts(n, evaluate.DefaultCountsConfig())
 	rows := []evaluate.Row{live, live.Refreshed("10min", 10*time.Minute), live.Refreshed("daily", 24*time.Hour),
 		evaluate.NewScorerRow(e.data, seen, counts), evaluate.NewScorerRow(e.data, seen, evaluate.NewPopularity(n))}
+	if texts != nil {
+		rows = append(rows, evaluate.NewScorerRow(e.data, seen, texts))
+	}
 	if strings.Contains(e.o.sources, "counts") {
 		rows = append(rows, evaluate.NewScorerRow(e.data, seen, fusing)) // teaches the fused counts as the stream goes
 	}
 	bar := newProgress(os.Stderr, "events")
-	run := evaluate.Prequential{Log: e.data, Seen: seen, Train: e.o.train,
+	run := evaluate.Prequential{Log: e.data, Seen: seen, Train: e.o.train, Held: e.held(),
 		Progress: func(done, total int) { bar.show(done, float64(done)/float64(total)) }}
 	ranked, err := run.Run(ctx, rows)
 	if err != nil {
@@ -402,23 +406,6 @@ func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	}
 	bar.finish(len(e.data.Events))
 	return ranked.Report(e.bundle.ID(), evaluate.ReportConfig{Bootstrap: evaluate.DefaultBootstrap()}), nil
-}
-
-func (e *evaluation) addItems() error {
-	r, err := dataset.OpenItems(e.o.items, dataset.Options{})
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	var failed error
-	e.data.AddItems(func(yield func(string) bool) {
-		for item, err := range r.All() {
-			if failed = err; err != nil || !yield(item.ItemID) {
-				return
-			}
-		}
-	})
-	return failed
 }
 
 func (e *evaluation) show(w io.Writer, r *evaluate.Report) error {

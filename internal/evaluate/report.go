@@ -18,9 +18,11 @@ type Report struct {
 	Users    int    `json:"users"`
 	Items    int    `json:"items"` // candidates
 	Events   int    `json:"events"`
-	Scored   int    `json:"scored"`            // items that were ranked
-	Trained  int    `json:"trained,omitempty"` // events revealed before scoring began
-	Repeats  int    `json:"repeats,omitempty"` // not ranked: the user had had the item and repeats are out
+	Scored   int    `json:"scored"`                  // items that were ranked
+	Trained  int    `json:"trained,omitempty"`       // events revealed before scoring began
+	Repeats  int    `json:"repeats,omitempty"`       // not ranked: the user had had the item and repeats are out
+	Held     int    `json:"items_held,omitempty"`    // kept out of the training, to see what a new item gets
+	Hidden   int    `json:"events_hidden,omitempty"` // of the training part, left out with them
 	Metrics
 	*WarmCold
 	FusionWeight *float64     `json:"fusion_weight,omitempty"` // chosen on validation
@@ -98,7 +100,11 @@ func (r *Ranked) Report(model string, cfg ReportConfig) *Report {
 		cfg.Buckets = 20
 	}
 	out := &Report{Protocol: "prequential", Model: model, Order: r.Log.Order, Users: r.Log.Users.Len(), Items: r.Log.Items.Len(),
-		Events: len(r.Log.Events), Scored: len(r.Scored), Trained: r.Trained, Repeats: r.Repeats}
+		Events: len(r.Log.Events), Scored: len(r.Scored), Trained: r.Trained, Repeats: r.Repeats,
+		Held: r.Held, Hidden: r.Hidden}
+	if r.Held > 0 {
+		cfg.Segments = append(coldSegments(), cfg.Segments...)
+	}
 	segments := r.segments(cfg.Segments)
 	for i := range r.Rows {
 		out.Rows = append(out.Rows, r.row(i, segments, cfg))
@@ -261,6 +267,9 @@ func (r *Report) Table(w io.Writer) error {
 	}
 	if r.Repeats > 0 {
 		fmt.Fprintf(&b, "; %d repeats not ranked", r.Repeats)
+	}
+	if r.Held > 0 {
+		fmt.Fprintf(&b, "; %d items were kept out of the training, and %d events of theirs left out of the warm-up", r.Held, r.Hidden)
 	}
 	b.WriteString("\n\n")
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)

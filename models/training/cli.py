@@ -94,6 +94,8 @@ def read(args: argparse.Namespace, config: train.Config, say) -> tuple[data.Log,
     if config.event_types:
         log = renumber_types(log, config.event_types)
     split = data.split(log, args.split, config.train.valid_share)
+    if config.cleaning.hold_items:
+        split = data.hold_out(split, config.cleaning.hold_items)
     for line in report.lines() + split.notes:
         say(line)
     return log, split

@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -321,6 +322,7 @@ class Cleaning:
     min_value: float | None = None  # drop events whose value is below
     min_user: int = 1  # drop users with fewer events (repeated with min_item until nothing changes)
     min_item: int = 1  # drop items with fewer events
+    hold_items: float = 0.0  # share of the items, chosen by their ids, that training must not see: how good is a new item? (time split)
     collapse_repeats: bool = False  # drop an event whose item and type are those of the user's previous event
 
 
@@ -334,7 +336,7 @@ def load(path: str | Path, cleaning: Cleaning | None = None) -> tuple[Log, Repor
     rows = core(rows, cleaning, report)
     if rows and any(r.time == r.time for r in rows):
         rows.sort(key=lambda r: r.time)  # stable: ties keep the order of the file
-    log = number(rows)
+    log = number(rows, cleaning.hold_items)
     report.notes.append(f"kept {len(log):,} events of {len(log.users):,} users over {len(log.items) - 1:,} items, types {', '.join(log.types[1:])}"
                         + ("" if log.timed else "; no times: order of the file"))  # fmt: skip
     return log, report
@@ -387,11 +389,19 @@ def core(rows: list[Row], cleaning: Cleaning, report: Report) -> list[Row]:
     return rows
 
 
-def number(rows: list[Row]) -> Log:
-    """Rows in order -> columns. Users, items and types are numbered in order of appearance; 0 is kept for the unknown."""
+def held(id: str, share: float) -> bool:
+    """Whether an item belongs to the share that is held out: by its id alone, so that `freshet eval --cold-items` agrees."""
+    return bool(id) and zlib.crc32(id.encode()) % 1000 < 1000 * share
+
+
+def number(rows: list[Row], hold_items: float = 0.0) -> Log:
+    """Rows in order -> columns. Users, items and types are numbered in order of appearance, held-out items after all others; 0 is
+    kept for the unknown."""
     users: dict[str, int] = {}
     items, types = {"": UNKNOWN}, {"": UNKNOWN}
     user = np.fromiter((users.setdefault(r.user, len(users)) for r in rows), np.int32, len(rows))
+    for r in sorted(rows, key=lambda r: held(r.item, hold_items)) if hold_items else ():
+        items.setdefault(r.item, len(items))
     item = np.fromiter((items.setdefault(r.item, len(items)) for r in rows), np.int32, len(rows))
     kind = np.fromiter((types.setdefault(r.type, len(types)) for r in rows), np.int32, len(rows))
     time = np.fromiter((r.time for r in rows), np.float64, len(rows))
@@ -427,6 +437,17 @@ def split(log: Log, how: str, valid_share: float = 0.1) -> Split:
     if kind == "all":
         return Split("all", log, None, None, [f"all {len(log):,} events train, nothing is held out"])
     raise ValueError(f"split {how!r}: use loo, time:0.8 or all")
+
+
+def hold_out(split: Split, share: float) -> Split:
+    """Training and validation without the events of held-out items."""
+    if split.kind != "time":
+        raise ValueError("cleaning.hold_items needs --split time:SHARE: only there is it clear what came before")
+    cold = np.array([held(id, share) for id in split.train.items])
+    before = len(split.train) + len(split.valid)
+    split.train, split.valid = (log.take(~cold[log.item]) for log in (split.train, split.valid))
+    split.notes.append(f"held out: {cold.sum():,} items, {before - len(split.train) - len(split.valid):,} events of theirs do not train")
+    return split
 
 
 def split_loo(log: Log) -> Split:

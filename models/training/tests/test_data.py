@@ -127,3 +127,22 @@ def test_events_without_a_time_among_timed_ones_are_dropped(tmp_path):
     log, report = data.load(write(tmp_path, '{"user":"u","item":"a","timestamp":5}\n{"user":"u","item":"b"}\n'))
     assert len(log) == 1 and not math.isnan(log.time[0])
     assert report.dropped["no time while others have one"] == 1
+
+
+def test_held_out_items_neither_train_nor_validate_and_come_last(tmp_path):
+    log, _ = data.load(write(tmp_path, "user,item,timestamp\n" + "".join(f"u{t % 3},{t % 40},{t}\n" for t in range(400))), data.Cleaning(hold_items=0.2))
+    cold = [data.held(id, 0.2) for id in log.items]
+    assert cold == sorted(cold) and 0 < sum(cold) < 20
+    s = data.hold_out(data.split(log, "time:0.8"), 0.2)
+    first = cold.index(True)
+    assert s.train.item.max() < first and s.valid.item.max() < first <= s.test.item.max()
+
+
+def test_who_is_held_out_goes_by_the_id_as_in_the_evaluation():
+    assert [id for id in map(str, range(30)) if data.held(id, 0.1)] == ["4", "19", "20", "22", "23"]  # as holdout_test.go has it
+
+
+def test_items_are_held_out_of_a_time_split_only(tmp_path):
+    log, _ = data.load(write(tmp_path, "u1 a b c d\n"))
+    with pytest.raises(ValueError, match="hold_items"):
+        data.hold_out(data.split(log, "loo"), 0.1)

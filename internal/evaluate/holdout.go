@@ -1,0 +1,17 @@
+package evaluate
+
+import "hash/crc32"
+
+// HeldItem tells whether an item belongs to the share of the catalogue that a cold-start evaluation keeps out of training. It goes
+// by the item's id alone, so that the trainer (cleaning.hold_items) and the evaluation agree without a list: the CRC-32 of the id
+// (IEEE), modulo 1,000, lies below 1,000 times the share.
+func HeldItem(id string, share float64) bool {
+	return float64(crc32.ChecksumIEEE([]byte(id))%1000) < 1000*share
+}
+
+// coldSegments are the first events of the items that were held out: an item's first, its first five, its first ten.
+func coldSegments() []Segment {
+	first := func(n int32) func(*Scored) bool { return func(s *Scored) bool { return s.Held && s.Before < n } }
+	return []Segment{{"cold items, first event", first(1)}, {"cold items, first 5", first(5)}, {"cold items, first 10", first(10)},
+		{"items of the training", func(s *Scored) bool { return !s.Held && !s.New }}}
+}
