@@ -559,3 +559,14 @@ func TestRepeatsAreRankedWhenWanted(t *testing.T) {
 		}
 	}
 }
+
+// An item that a user has had is no candidate for him: asking for it would be a question that only baselines could answer.
+func TestLeaveOneOutDoesNotAskForRepeats(t *testing.T) {
+	s := sequences(t, "u: a b a", "v: a b c").LeaveOneOut(Test)
+	if len(s.Questions) != 1 || s.Log.Users.ID(s.Questions[0].User) != "v" || s.Repeats != 1 {
+		t.Errorf("%d questions, %d repeats", len(s.Questions), s.Repeats)
+	}
+	if r := s.Report("m", nil, DefaultBootstrap()); r.Repeats != 1 || r.Scored != 1 {
+		t.Errorf("report: %d repeats, %d ranked", r.Repeats, r.Scored)
+	}
+}

@@ -25,13 +25,15 @@ const (
 	Validation HoldOut = 2
 )
 
-// Split is a leave-one-out split: what is known and what is asked. Users with fewer than three events are known but not asked.
+// Split is a leave-one-out split: what is known and what is asked. Users with fewer than three events are known but not asked, nor
+// are those whose hidden item is one they have had: it is no candidate.
 type Split struct {
 	Log       *Log
 	Questions []Question // one per asked user, users in order of their first event
 	Targets   []int32    // the hidden item of each question
 	Histories [][]int32  // what is known of every user, asked or not
 	Seen      *Seen      // the same, for the engine's exclusion
+	Repeats   int        // users not asked: what they did last is an item they had had before, which no list may hold
 	events    [][]int32  // of every user: the log's events that are known
 }
 
@@ -64,7 +66,9 @@ func (l *Log) LeaveOneOut(hide HoldOut) *Split {
 	}
 	for u := range s.Histories {
 		s.Histories[u] = s.Seen.History(int32(u))
-		if total[u] >= 3 {
+		if total[u] >= 3 && s.Seen.has(int32(u), target[u]) {
+			s.Repeats++
+		} else if total[u] >= 3 {
 			s.Questions = append(s.Questions, Question{User: int32(u), History: s.Histories[u]})
 			s.Targets = append(s.Targets, target[u])
 		}

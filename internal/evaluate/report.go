@@ -217,7 +217,7 @@ type NamedOutcomes struct {
 // Report computes the figures of a leave-one-out run. The first row is the model's.
 func (s *Split) Report(model string, rows []NamedOutcomes, b Bootstrap) *Report {
 	out := &Report{Protocol: "leave-one-out", Model: model, Order: s.Log.Order, Users: s.Log.Users.Len(), Items: s.Log.Items.Len(),
-		Events: len(s.Log.Events), Scored: len(s.Questions)}
+		Events: len(s.Log.Events), Scored: len(s.Questions), Repeats: s.Repeats}
 	for i, row := range rows {
 		personal := 0.0
 		if len(row.Outcomes) > 0 {

@@ -2,8 +2,9 @@
 
 What is asked is what the first task learns: with `other_item` an event on the item at hand is no question, and that item no answer.
 
-Full ranking only: against 100 sampled negatives every model looks three to four times better. The rank of the true item is one more
-than the number of items that score higher, so a tie does not hurt; items of the history are left out where `exclude_seen` says so.
+Full ranking only: against 100 sampled negatives every model looks three to four times better. The rank of the true item counts every
+candidate that scores as high, so a model that scores everything alike ranks it last. Where `exclude_seen` says so, items of the history
+are no candidates, and an event on one of them is no question: as in `freshet eval`.
 """
 
 from __future__ import annotations
@@ -57,11 +58,20 @@ class Histories:
         self.other_item = config.tasks[0].other_item
         if self.other_item:
             is_question[1:] &= (self.sequences.item[1:] != self.sequences.item[:-1]) | (self.sequences.user[1:] != self.sequences.user[:-1])
+        if config.train.exclude_seen:
+            is_question &= first_meetings(self.sequences) | (self.sequences.item == 0)
         at = np.flatnonzero(is_question)
         user = self.sequences.user[at]
         self.questions = Question(user, at - self.sequences.start[user], self.sequences.item[at])
         self.when = np.argsort(self.sequences.order[at], kind="stable")  # questions in global order
         self.rows = rows
+
+
+def first_meetings(s: Sequences) -> np.ndarray:
+    """Whether each event is its user's first on that item."""
+    first = np.zeros(len(s.item), bool)
+    first[np.unique(s.user.astype(np.int64) * (int(s.item.max(initial=0)) + 1) + s.item, return_index=True)[1]] = True
+    return first
 
 
 @torch.no_grad()
@@ -108,8 +118,8 @@ def ranks_of(scores: Tensor, histories: Histories, which: np.ndarray, exclude_se
         last = s.item[s.start[q.user[which[later]]] + q.seen[which[later]] - 1]
         scores[torch.from_numpy(later), torch.from_numpy(last)] = -np.inf
     scores[:, 0] = -np.inf
-    rank = (scores > of_target).sum(1).double().cpu().numpy() + 1
-    return np.where(q.target[which] > 0, rank, np.inf)
+    rank = (scores >= of_target).sum(1).double().cpu().numpy()  # the true item is one of them; 0: it has no number for a score
+    return np.where((q.target[which] > 0) & (rank > 0), rank, np.inf)
 
 
 def rank_all(histories: Histories, score, exclude_seen: bool, block: int = 512) -> np.ndarray:
