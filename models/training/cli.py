@@ -81,8 +81,11 @@ def run_train(args: argparse.Namespace) -> None:
     bundle = export.Bundle(config.name, log.items[:rows], log.types, config.max_history, note(args, config, split),
                            {f"val_{k}": round(v, 5) for k, v in result.metrics.items()}, whitening, encoder)  # fmt: skip
     save_model(run_dir / "model.pt", result, config, bundle, split)
-    manifest = export.export(result.model, bundle, args.out)
-    say(f"bundle {manifest['name']}@{manifest['fingerprint'][:8]} in {args.out}: epochs {result.epochs}, {folder_size(args.out):,} bytes")
+    if config.model.encoder in export.STEPS:
+        manifest = export.export(result.model, bundle, args.out)
+        say(f"bundle {manifest['name']}@{manifest['fingerprint'][:8]} in {args.out}: epochs {result.epochs}, {folder_size(args.out):,} bytes")
+    else:
+        say(f"no bundle: the state of encoder {config.model.encoder} grows with the history; epochs {result.epochs}")
     if split.test is not None and len(split.test) and not args.quiet:
         evaluate.print_table(evaluate.report(result.model, split, config, rows))
 

@@ -23,7 +23,7 @@ GAP_SCALES = (60.0, 3600.0, 86400.0)  # seconds: a minute, an hour, a day
 class ModelConfig:
     """What a model is made of. Everything that export needs to rebuild it is here or in the weights."""
 
-    encoder: str = "gru"  # gru | lstm | lru
+    encoder: str = "gru"  # gru | lstm | lru | attention (compared, not exported)
     dim: int = 64  # width of item and query vectors
     hidden: int = 128  # GRU/LSTM: units a layer; LRU: complex channels a block
     layers: int = 1

@@ -20,6 +20,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from . import attention  # noqa: F401, one more encoder by its name
 from .data import Cleaning, Log, Split
 from .model import Dropout, ModelConfig, Recommender
 

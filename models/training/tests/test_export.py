@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training import export
-from training.model import ENCODERS, ModelConfig, Recommender
+from training.model import ModelConfig, Recommender
 from training.text import Whitening
 
 ROWS, TYPES = 60, ["", "view", "click", "purchase"]
@@ -26,7 +26,7 @@ def bundle(whitening=None) -> export.Bundle:
     return export.Bundle("test", ["", *(f"i{n}" for n in range(1, ROWS))], TYPES, 50, {"seed": 1}, {}, whitening, encoder)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", export.STEPS)
 @pytest.mark.parametrize("score", ["dot", "cosine"])
 def test_the_bundle_ranks_as_the_model_does(tmp_path, encoder, score):
     model = made(encoder, score=score)
@@ -47,7 +47,7 @@ def test_the_bundle_ranks_as_the_model_does(tmp_path, encoder, score):
         np.testing.assert_allclose(found, -np.sort(-scores, axis=1)[:, :5], atol=1e-3)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", export.STEPS)
 def test_the_bits_of_a_step_do_not_depend_on_the_batch(tmp_path, encoder):
     model = made(encoder, score="cosine")
     export.export(model, bundle(), tmp_path)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from training.attention import Attention
 from training.model import ENCODERS, ModelConfig, Recommender, Recurrence
 from training.train import FullSoftmax, sampled_softmax
 
@@ -35,6 +36,19 @@ def test_a_carried_state_equals_an_uncut_history(encoder):
     _, state = model(x[:17], types[:17], gaps[:17], model.init_state(2))
     rest, _ = model(x[17:], types[17:], gaps[17:], state)
     torch.testing.assert_close(rest, whole[17:], atol=1e-4, rtol=0)
+
+
+def test_attention_looks_back_so_far_and_no_further(monkeypatch):
+    monkeypatch.setattr(Attention, "SPAN", 5)
+    torch.manual_seed(0)
+    encoder = Attention(ModelConfig(encoder="attention", dim=16, layers=1)).eval()
+    x = torch.randn(12, 1, 16)
+    hidden, past = encoder(x, encoder.init_state(1))
+    changed = x.clone()
+    changed[6] = torch.randn(1, 16)
+    reach = (encoder(changed, encoder.init_state(1))[0] - hidden).abs().amax((1, 2)) > 1e-6
+    assert reach.tolist() == [False] * 6 + [True] * 5 + [False]
+    assert past.shape == (1, 4, 16)
 
 
 def test_the_recurrence_has_the_gradient_it_claims():
