@@ -75,6 +75,12 @@ type Observer interface {
 	Shares(source string, share float64)
 }
 
+// Judge is an Observer that also hears how good lists were: the rank (from 1; 0 = it was not there) of each item that a user really
+// took next, in the home list that stood when he did. It hears of what was saved, once.
+type Judge interface {
+	Judged(rank int)
+}
+
 // Config of an Engine.
 type Config struct {
 	Lane       string // name of the lane; default "live"
@@ -140,6 +146,7 @@ type Engine struct {
 	vectors Vectors
 	sources []Source
 	obs     Observer
+	judge   Judge // nil = nobody asks
 	log     *zap.Logger
 	rules   freshet.Rules
 
@@ -161,6 +168,7 @@ func New(cfg Config, store Store, model Model, vectors Vectors, sources []Source
 	}
 	e := &Engine{cfg: cfg, store: store, model: model, vectors: vectors, sources: sources, obs: obs,
 		log: log.Named("recommend"), hot: make(map[freshet.Source]*hotProfiles)}
+	e.judge, _ = obs.(Judge)
 	e.rules = freshet.Rules{Types: cfg.Types, MaxHistory: cfg.MaxHistory, Late: cfg.Late,
 		KindOf: func(id string) freshet.VectorKind { _, kind := vectors.Vector(id); return kind }}
 	return e, nil
@@ -248,6 +256,8 @@ type task struct {
 	profile *freshet.Profile
 	base    freshet.Version
 
+	standing []string // the home list that stood when the batch began; nil = not known
+	listed   []string // the one that the batch made
 	outcomes []freshet.Outcome
 	lessons  []freshet.Lesson
 	last     *freshet.Event // the last event that was applied; nil = nothing changed
@@ -285,7 +295,7 @@ func (e *Engine) load(ctx context.Context, hot *hotProfiles, tasks []*task) erro
 	users := make([]string, 0, len(tasks))
 	for _, t := range tasks {
 		t.refolds = nil
-		if t.profile, t.base = hot.take(t.user); t.profile == nil {
+		if t.profile, t.base, t.standing = hot.take(t.user); t.profile == nil {
 			missing, users = append(missing, t), append(users, t.user)
 		}
 	}
@@ -306,7 +316,7 @@ func (e *Engine) load(ctx context.Context, hot *hotProfiles, tasks []*task) erro
 			t.profile.Fingerprint = e.model.Fingerprint()
 		}
 	}
-	return nil
+	return e.standing(ctx, missing)
 }
 
 // open decodes stored bytes. Bytes that are no profile are never served: the user starts anew under the stored version, and the

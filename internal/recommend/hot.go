@@ -19,6 +19,7 @@ type hotProfiles struct {
 type hotProfile struct {
 	profile *freshet.Profile
 	version freshet.Version
+	list    []string // of the home surface, as it stands; nil = not known
 	until   time.Time
 }
 
@@ -27,7 +28,7 @@ func newHotProfiles(users int, liveFor time.Duration, now func() time.Time) *hot
 }
 
 // take hands a copy out; the caller owns it until put gives it back. A batch that fails simply never does.
-func (h *hotProfiles) take(user string) (*freshet.Profile, freshet.Version) {
+func (h *hotProfiles) take(user string) (p *freshet.Profile, v freshet.Version, list []string) {
 	e, ok := h.young[user]
 	if !ok {
 		e, ok = h.old[user]
@@ -35,17 +36,17 @@ func (h *hotProfiles) take(user string) (*freshet.Profile, freshet.Version) {
 	delete(h.young, user)
 	delete(h.old, user)
 	if !ok || h.now().After(e.until) {
-		return nil, ""
+		return nil, "", nil
 	}
-	return e.profile, e.version
+	return e.profile, e.version, e.list
 }
 
-func (h *hotProfiles) put(user string, p *freshet.Profile, v freshet.Version) {
+func (h *hotProfiles) put(user string, p *freshet.Profile, v freshet.Version, list []string) {
 	if h.liveFor <= 0 || h.half == 0 {
 		return
 	}
 	if len(h.young) >= h.half {
 		h.young, h.old = make(map[string]hotProfile, h.half), h.young
 	}
-	h.young[user] = hotProfile{profile: p, version: v, until: h.now().Add(h.liveFor)}
+	h.young[user] = hotProfile{profile: p, version: v, list: list, until: h.now().Add(h.liveFor)}
 }

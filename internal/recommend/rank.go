@@ -16,7 +16,7 @@ func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 	defer e.stage("rank")()
 	changed := make([]*task, 0, len(tasks))
 	for _, t := range tasks {
-		t.records = t.records[:0]
+		t.records, t.listed = t.records[:0], nil
 		switch {
 		case t.last == nil:
 		case t.profile.Tombstone():
@@ -41,6 +41,9 @@ func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 			return fmt.Errorf("rank %d users for surface %s: %w", len(changed), s.Name, err)
 		}
 		for n, t := range changed {
+			if e.judge != nil && s.Name == freshet.HomeSurface {
+				t.listed = idsOf(lists[n])
+			}
 			t.records = append(t.records, freshet.Record{Surface: s.Name, Value: e.record(t, s.Name, lists[n])})
 		}
 	}

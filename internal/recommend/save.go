@@ -18,7 +18,7 @@ func (e *Engine) save(ctx context.Context, hot *hotProfiles, tasks []*task) (lis
 	for _, t := range tasks {
 		if t.last == nil {
 			if !t.profile.Owes() {
-				hot.put(t.user, t.profile, t.base)
+				hot.put(t.user, t.profile, t.base, t.standing)
 			}
 			if e.settle(t) {
 				covered = append(covered, t)
@@ -42,8 +42,9 @@ func (e *Engine) save(ctx context.Context, hot *hotProfiles, tasks []*task) (lis
 	for i, t := range changed {
 		switch results[i] {
 		case freshet.Saved:
-			hot.put(t.user, t.profile, freshet.VersionOf(t.encoded))
+			hot.put(t.user, t.profile, freshet.VersionOf(t.encoded), t.listed)
 			e.settle(t)
+			e.judgeList(t)
 			lists = append(lists, t.publications()...)
 		case freshet.Newer:
 			e.obs.Fenced("newer")

@@ -39,6 +39,7 @@ type Metrics struct {
 	misrouted   prometheus.Counter
 	letters     *prometheus.CounterVec
 	retries     *prometheus.CounterVec
+	online      online
 
 	// Applied, when set, hears of every event that changed a profile.
 	Applied func()
@@ -138,6 +139,7 @@ func newLane(name string) *Metrics {
 	if name != "" {
 		to = prometheus.WrapRegistererWith(prometheus.Labels{"lane": name}, to)
 	}
+	m.online.register(to, name)
 	to.MustRegister(m.eventToRecs, m.events, m.tooLate, m.stages, m.batch, m.refolds, m.fenced, m.shares, m.lag, m.lagSeconds,
 		m.committed, m.applied, m.rebalances, m.gaps, m.rollbacks, m.misrouted, m.letters, m.retries)
 	return m

@@ -51,6 +51,8 @@ func TestMetricsMove(t *testing.T) {
 	m.DeadLetter("decode", "items[17].item_id")
 	m.Device("cpu")
 	m.Catalogue(12)
+	m.Judged(3)
+	m.Lane("b").Judged(0)
 	m.Shown("live", "home", "sequence")
 	m.Clicked("live", "home", "sequence")
 	m.Examples(2)
@@ -72,6 +74,8 @@ func TestMetricsMove(t *testing.T) {
 		`freshet_state_rollback_total 1`, `freshet_misrouted_total 1`, `freshet_batch_size_count 1`, `freshet_retries_total{stage="handle"} 1`,
 		`freshet_dlq_total{reason="items[].item_id"} 1`, `freshet_device{provider="cpu"} 1`, `freshet_catalogue_items 12`,
 		`freshet_shown_total{lane="live",source="sequence",surface="home"} 1`, `freshet_clicked_total{lane="live",source="sequence",surface="home"} 1`,
+		`freshet_online_hit_ratio{k="1",lane="live"} 0`, `freshet_online_hit_ratio{k="10",lane="live"} 1`, `freshet_online_ndcg{k="5",lane="live"} 0.5`,
+		`freshet_online_hit_ratio{k="10",lane="b"} 0`, `freshet_online_judged_total{lane="live"} 1`,
 		`freshet_training_examples_total 2`, `freshet_feedback_lag_records{partition="3",topic="events"} 6`,
 	} {
 		if !strings.Contains(page, want) {
