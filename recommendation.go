@@ -68,6 +68,28 @@ func RecID(at Position, surface, lane string, promotedAt uint64) string {
 	return string(b)
 }
 
+// Without takes items off the list and tells whether any stood there. The first of those that stay has the score 1 again. Nothing else
+// changes: it is the same list, of the same (cv, rev) and rec_id, that says less.
+func (r *Recommendation) Without(gone func(itemID string) bool) bool {
+	kept := make([]RecommendedItem, 0, len(r.Items))
+	for _, item := range r.Items {
+		if !gone(item.ItemID) {
+			kept = append(kept, item)
+		}
+	}
+	if len(kept) == len(r.Items) {
+		return false
+	}
+	if len(kept) > 0 && kept[0].Score > 0 {
+		top := kept[0].Score
+		for i := range kept {
+			kept[i].Score /= top
+		}
+	}
+	r.Items = kept
+	return true
+}
+
 // AppendJSON appends the record's bytes without reflection. It starts with {"v":1,"cv":C,"rev":R, in that order: the save
 // script reads these by prefix. Scores carry 3 significant digits, shares 2 decimals: a home record of 20 items stays below 3 KB.
 func (r *Recommendation) AppendJSON(b []byte) []byte {

@@ -54,6 +54,9 @@ func (k keys) open(s freshet.Source) string {
 	return fmt.Sprintf("%sjoins:{%s-%d-%d}", k.prefix, freshet.EscapeID(s.Topic), s.Incarnation, s.Partition)
 }
 
+// lease is held by the worker that does something for all of them.
+func (k keys) lease(task string) string { return k.lane + "lease:" + task }
+
 func (k keys) sentinel(group, tag string) string {
 	return k.lane + "sentinel:" + freshet.EscapeID(group) + ":{" + tag + "}"
 }

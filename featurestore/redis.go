@@ -36,12 +36,16 @@ var sentinelLua string
 //go:embed scripts/join.lua
 var joinLua string
 
+//go:embed scripts/replace.lua
+var replaceLua string
+
 var (
 	saveScript        = redis.NewScript(saveLua)
 	transitionsScript = redis.NewScript(transitionsLua)
 	lanesScript       = redis.NewScript(lanesLua)
 	sentinelScript    = redis.NewScript(sentinelLua)
 	joinScript        = redis.NewScript(joinLua)
+	replaceScript     = redis.NewScript(replaceLua)
 )
 
 // Open connects, checks that the servers are what the configuration says, and leaves the scripts on them. The error wraps
@@ -115,7 +119,7 @@ func (r *Redis) eachMaster(ctx context.Context, f func(context.Context, *redis.C
 
 func (r *Redis) loadScripts(ctx context.Context) error {
 	return r.eachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-		for _, s := range []*redis.Script{saveScript, transitionsScript, lanesScript, sentinelScript, joinScript} {
+		for _, s := range []*redis.Script{saveScript, transitionsScript, lanesScript, sentinelScript, joinScript, replaceScript} {
 			if err := s.Load(ctx, c).Err(); err != nil {
 				return err
 			}

@@ -175,6 +175,7 @@ func (l *lane) Run(ctx context.Context) error {
 			return err
 		}
 		g.Go(func() error { return l.recovery.Run(ctx) })
+		g.Go(func() error { l.sweepStanding(ctx); return nil })
 		if l.feedback != nil {
 			g.Go(func() error { return l.feedback.Run(ctx) })
 		}

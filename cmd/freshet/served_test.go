@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,8 +38,9 @@ type served struct {
 	offsets int
 }
 
-// serveEmbedded starts the servers and a worker, which ends with the test. change may change its configuration.
-func serveEmbedded(t *testing.T, change func(*Config)) *served {
+// serveEmbedded starts the servers and a worker, which ends with the test. change may change its configuration. The catalogue is the
+// shop's, or those of its items whose id begins with one of some prefixes.
+func serveEmbedded(t *testing.T, change func(*Config), prefixes ...string) *served {
 	t.Helper()
 	s := &served{}
 	var err error
@@ -68,6 +71,11 @@ func serveEmbedded(t *testing.T, change func(*Config)) *served {
 		}
 	})
 	s.items = shop.New(7, shop.Config{Shoppers: 1, Start: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}).Items()
+	if len(prefixes) > 0 {
+		s.items = slices.DeleteFunc(s.items, func(i freshet.Item) bool {
+			return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(i.ItemID, p) })
+		})
+	}
 	s.publishItems(t, s.items...)
 	return s
 }

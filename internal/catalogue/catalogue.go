@@ -68,6 +68,7 @@ type Catalogue struct {
 	wake     chan struct{}
 	progress func(done, total int)
 	encoded  int
+	lost     uint64 // times that an item ceased to be recommendable
 }
 
 // New makes an empty catalogue without a shelf.
@@ -98,6 +99,13 @@ func (c *Catalogue) Len() int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return len(c.items)
+}
+
+// Lost counts how often an item that might stand in a list ceased to: removed, unavailable or expired.
+func (c *Catalogue) Lost() uint64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.lost
 }
 
 // Backlog is how many items wait for their text to be read.
@@ -153,6 +161,11 @@ func (c *Catalogue) take(order []string, latest map[string]*freshet.Item) {
 	defer c.mu.Unlock()
 	for _, id := range order {
 		item := latest[id]
+		_, awaited := c.expiring[id] // else its expiry has been noticed
+		before := c.items[id]
+		if before != nil && (before.Recommendable(now) || awaited) && (item == nil || !item.Recommendable(now)) {
+			c.lost++
+		}
 		delete(c.expiring, id)
 		if item == nil {
 			delete(c.items, id)
@@ -281,6 +294,7 @@ func (c *Catalogue) Expire() {
 	for id, at := range c.expiring {
 		if !now.Before(at) {
 			delete(c.expiring, id)
+			c.lost++
 			for _, s := range c.shelves {
 				s.index.SetRecommendable(id, false)
 			}
