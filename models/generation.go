@@ -22,6 +22,7 @@ type generation struct {
 	entries []*entry  // row -> item; nil for the unknown item
 	mask    []float32 // bias or hidden, for each row
 	folder  string    // to be removed with it; empty for the bundle's own
+	cells   *cells    // nil = the session scores every row
 }
 
 // setMask changes one row's mask while searches may be reading it. A float32 is written whole, so a search sees the old value or
@@ -99,4 +100,34 @@ func writeMatrix(path string, vectors [][]float32, dim int) error {
 		}
 	}
 	return errors.Join(w.Flush(), f.Close())
+}
+
+// divideGeneration opens a generation of many rows in cells, and finds how many of them a search must look into.
+func (b *Bundle) divideGeneration(entries []*entry, vectors [][]float32, version uint64, sample []float32, recall float64) (*generation, error) {
+	s, err := b.rt.openCPU(cellsGraph, "cells.onnx", cellsInputs, cellsOutputs)
+	if err != nil {
+		return nil, err
+	}
+	bias := make([]float32, len(entries))
+	for i, e := range entries {
+		if e != nil {
+			bias[i] = e.at.Load().bias
+		}
+	}
+	c, order, err := openCells(s, vectors, bias, b.Dim())
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	g := &generation{session: s, version: version, cells: c, entries: make([]*entry, len(entries)), mask: make([]float32, len(entries))}
+	every := make([]float32, len(entries)) // the mask of a catalogue that shows everything
+	for row, at := range order {
+		g.entries[row], g.mask[row], every[row] = entries[at], hidden, bias[at]
+		if entries[at] == nil {
+			every[row] = hidden
+		}
+	}
+	if _, err := c.calibrate(every, sample, calibrated, recall); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return g, nil
 }

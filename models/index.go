@@ -30,12 +30,20 @@ type IndexConfig struct {
 	Work          string        // folder for rewritten matrices, made when missing; default: the system's temporary folder
 	Recommendable Recommendable // what an item is until SetRecommendable says otherwise; default Catalogue
 	Newest        int           // items scored beside the matrix before it is rewritten at once; default 256
+	ExactUpTo     int           // rows that are scored whole for every query; more are divided into cells, on a CPU. Default 50,000, negative: no limit
+	Recall        float64       // share of the 100 best items that a search of cells must find, on average; default 0.99
 	RewriteAfter  time.Duration // how long a change waits for company before the matrix is rewritten; default 500 ms, negative: only Settle rewrites
 }
 
 func (c IndexConfig) withDefaults() IndexConfig {
 	if c.Newest == 0 {
 		c.Newest = 256
+	}
+	if c.ExactUpTo == 0 {
+		c.ExactUpTo = 50_000
+	}
+	if c.Recall == 0 {
+		c.Recall = .99
 	}
 	if c.RewriteAfter == 0 {
 		c.RewriteAfter = 500 * time.Millisecond
@@ -48,13 +56,16 @@ func (c IndexConfig) Validate() error {
 	switch {
 	case c.Recommendable > All:
 		return fmt.Errorf("recommendable: %d, use Catalogue or All", c.Recommendable)
+	case c.Recall < 0 || c.Recall > 1:
+		return fmt.Errorf("recall: %v, use 0 to 1", c.Recall)
 	case c.Newest < 0:
 		return fmt.Errorf("newest: %d, use 1 or more", c.Newest)
 	}
 	return nil
 }
 
-// Index finds the items whose vectors fit a query best, over the whole catalogue, exactly.
+// Index finds the items whose vectors fit a query best, over the whole catalogue: exactly where scoring everything is cheap, and beyond
+// IndexConfig.ExactUpTo rows by looking into the cells that fit the query best (cells.go), as many as it takes for IndexConfig.Recall.
 //
 // The bulk of the vectors lies in one matrix inside a search session (a generation), where a matrix product scores it. Items that
 // came or changed since that session was opened are the newest: they are scored beside it, one by one. In the background the
@@ -73,6 +84,7 @@ type Index struct {
 	shown   atomic.Int64
 	closed  atomic.Bool
 	scratch sync.Pool // *searchScratch
+	samples samples   // queries that were asked, to calibrate with
 
 	writing sync.Mutex // guards what follows, and entry.row and entry.beside
 	all     []*entry   // in order of arrival; all[0] is nil, the unknown item
@@ -103,12 +115,13 @@ func OpenIndex(b *Bundle, cfg IndexConfig) (*Index, error) {
 			return nil, fmt.Errorf("open the index: %w", err)
 		}
 	}
+	x.samples.wake = x.nudge
 	var err error
 	if x.work, err = os.MkdirTemp(cfg.Work, "index-"); err != nil {
 		return nil, fmt.Errorf("open the index: %w", err)
 	}
 	x.fill()
-	g, err := b.openGeneration(b.dir, slices.Clone(x.all), 0)
+	g, err := x.firstGeneration()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the index: %w", err), os.RemoveAll(x.work))
 	}
@@ -117,6 +130,26 @@ func OpenIndex(b *Bundle, cfg IndexConfig) (*Index, error) {
 		x.done.Go(x.rewriteInBackground)
 	}
 	return x, nil
+}
+
+// firstGeneration is over the bundle's own rows, and its own matrix where that is scored whole.
+func (x *Index) firstGeneration() (*generation, error) {
+	if !x.large(len(x.all)) {
+		return x.bundle.openGeneration(x.bundle.dir, slices.Clone(x.all), 0)
+	}
+	entries, vectors, version := x.gather()
+	return x.generationOf(entries, vectors, version)
+}
+
+func (x *Index) large(rows int) bool {
+	return x.cfg.ExactUpTo >= 0 && rows > x.cfg.ExactUpTo && x.bundle.step.runsOn() == CPU
+}
+
+func (x *Index) generationOf(entries []*entry, vectors [][]float32, version uint64) (*generation, error) {
+	if x.large(len(entries)) {
+		return x.bundle.divideGeneration(entries, vectors, version, x.sample(vectors), x.target())
+	}
+	return x.bundle.writeGeneration(x.work, entries, vectors, version)
 }
 
 // fill takes in the rows of the bundle.
@@ -236,9 +269,14 @@ func (x *Index) besides(e *entry) {
 	e.beside = true
 	s := x.current.Load()
 	x.current.Store(&snapshot{generation: s.generation, newest: append(s.newest, e)})
+	x.nudge()
+}
+
+// nudge has the background work look what there is to do.
+func (x *Index) nudge() {
 	select {
 	case x.wake <- struct{}{}:
-	default: // the rewriter knows already
+	default: // it knows already
 	}
 }
 
@@ -261,7 +299,17 @@ func (x *Index) UnknownVector() []float32 { return x.bundle.row(0) }
 // Len is how many items a search can return now.
 func (x *Index) Len() int { return int(x.shown.Load()) }
 
-// Settle writes the newest items into the matrix now and waits for it. Serving needs it never, tests and evaluation may.
+// Cells says how many cells a search looks into, of how many; 0, 0 where it scores everything.
+func (x *Index) Cells() (probes, of int) {
+	c := x.current.Load().generation.cells
+	if c == nil {
+		return 0, 0
+	}
+	return int(c.probes.Load()), c.len()
+}
+
+// Settle does now what is otherwise done in the background, and waits for it: the newest items are written into the matrix, and where
+// that is divided, the number of cells to look into is found for the queries asked lately. Serving needs it never, tests and evaluation may.
 func (x *Index) Settle(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -271,6 +319,9 @@ func (x *Index) Settle(ctx context.Context) error {
 	}
 	if err := x.rewrite(); err != nil {
 		return fmt.Errorf("rewrite the item matrix: %w", err)
+	}
+	if x.samples.due.Swap(false) {
+		x.recalibrate()
 	}
 	return nil
 }
@@ -283,6 +334,9 @@ func (x *Index) rewriteInBackground() {
 		case <-x.quit:
 			return
 		case <-x.wake:
+		}
+		if x.samples.due.Swap(false) {
+			x.recalibrate()
 		}
 		if len(x.current.Load().newest) < x.cfg.Newest {
 			select {
@@ -306,7 +360,7 @@ func (x *Index) rewrite() error {
 		return nil
 	}
 	start := time.Now()
-	g, err := x.bundle.writeGeneration(x.work, entries, vectors, version)
+	g, err := x.generationOf(entries, vectors, version)
 	if err != nil {
 		return err
 	}

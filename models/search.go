@@ -12,6 +12,9 @@ import (
 // maxScores bounds the scores that one run keeps at a time: 32 Mi of them are 128 MiB.
 const maxScores = 32 << 20
 
+// maxTogether bounds the queries that are taken through the cells of a large catalogue together.
+const maxTogether = 512
+
 // Search finds the n best recommendable items for each query, best first. queries is [B, dim], row-major. Score = query . vector +
 // bias.
 func (x *Index) Search(ctx context.Context, queries []float32, n int) (freshet.Hits, error) {
@@ -39,6 +42,10 @@ func (x *Index) SearchInto(ctx context.Context, queries []float32, n int, h *fre
 	}
 	defer x.scratch.Put(scratch)
 	piece := max(1, maxScores/len(s.generation.mask))
+	if s.generation.cells != nil {
+		piece = maxTogether
+		x.samples.keep(queries[:min(d, len(queries))])
+	}
 	for from := 0; from < b; from += piece {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -72,6 +79,7 @@ type searchScratch struct {
 	scores []float32
 	rows   []int64
 	best   []candidate
+	cells  cellsScratch
 }
 
 type candidate struct {
@@ -103,6 +111,9 @@ func (s *snapshot) search(x *searchScratch, queries []float32, d int, hits *fres
 // run asks the session for the k best rows of each query.
 func (s *snapshot) run(x *searchScratch, queries []float32, d, b, k int) error {
 	x.k, x.scores, x.rows = append(x.k[:0], int64(k)), grown(x.scores, b*k), grown(x.rows, b*k)
+	if c := s.generation.cells; c != nil {
+		return c.search(&x.cells, s.generation.mask, queries, k, x.scores, x.rows)
+	}
 	defer x.t.free()
 	for _, v := range [...]view{
 		floats(queries, b, d), floats(s.generation.mask, len(s.generation.mask)), ints(x.k, 1),
@@ -127,7 +138,7 @@ func (s *snapshot) fromMatrix(best []candidate, scores []float32, rows []int64) 
 		}
 		best = append(best, candidate{e, score})
 	}
-	if s.generation.session.runsOn() != CPU { // the CPU's TopK gives equal scores in the order of rows; others do not promise it
+	if s.generation.session.runsOn() != CPU || s.generation.cells != nil { // the CPU's TopK gives equal scores in the order of rows; others do not promise it
 		slices.SortFunc(best, better)
 	}
 	return best

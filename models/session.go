@@ -158,6 +158,13 @@ func (rt *Runtime) openGraph(graph []byte, folder, what string, inputs, outputs 
 	})
 }
 
+// openCPU opens a graph in memory, on the CPU whatever the runtime's device.
+func (rt *Runtime) openCPU(graph []byte, what string, inputs, outputs []string) (*session, error) {
+	return rt.openOn(CPU, what, rt.cfg.Threads, func(o *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+		return ort.NewDynamicAdvancedSessionWithONNXData(graph, inputs, outputs, o)
+	})
+}
+
 // open opens a session on the runtime's device, or on the CPU where the configuration lets it.
 func (rt *Runtime) open(what string, threads int, open opener) (*session, error) {
 	s, err := rt.openOn(rt.device, what, threads, open)

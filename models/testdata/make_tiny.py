@@ -1,5 +1,6 @@
 """Writes `tiny/`, the bundle that the Go tests of package models open: one GRU cell with random weights, 19 items, a tower.
-Writes also `../probe.onnx`, the graph of one node by which the package finds out whether a device computes.
+Writes also `../probe.onnx`, the graph of one node by which the package finds out whether a device computes, and `../cells.onnx`, which
+scores one cell of a large catalogue.
 
     python models/testdata/make_tiny.py
 
@@ -125,6 +126,15 @@ def write_probe():
     (OUT.parent.parent / "probe.onnx").write_bytes(m.SerializeToString(deterministic=True))
 
 
+def write_cells():
+    """`../cells.onnx`: queries against one cell of a partitioned catalogue, whose vectors stand in columns."""
+    f = TensorProto.FLOAT
+    inputs = [("query", f, ["B", "D"]), ("items", f, ["D", "N"]), ("mask", f, ["N"])]
+    m = model("cells", [op("Gemm", "query items mask", "scores")], inputs, [("scores", f, ["B", "N"])], [])
+    onnx.checker.check_model(m)
+    (OUT.parent.parent / "cells.onnx").write_bytes(m.SerializeToString(deterministic=True))
+
+
 def full_pass(rows, types, gaps):
     """The same cell in float64 over a whole sequence: what the step graph must reproduce."""
     w = {k: v.astype(np.float64) for k, v in W.items()}
@@ -173,6 +183,7 @@ def main():
     bias.astype("<f4").tofile(OUT / "items_bias.f32")
     (OUT / "items.json").write_text(json.dumps({"ids": [""] + [f"i{n}" for n in range(1, ITEMS)]}))
     write_probe()
+    write_cells()
     write_step()
     write_search()
     write_tower()

@@ -1,0 +1,149 @@
+package models
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"freshet"
+)
+
+// clustered makes vectors that lie in clusters of uneven sizes, as those of items do.
+func clustered(r *rand.Rand, n, d, clusters int) [][]float32 {
+	centres := randomVectors(r, clusters, d)
+	out := make([][]float32, n)
+	for i := range out {
+		c := int(float64(clusters) * r.Float64() * r.Float64())
+		out[i] = make([]float32, d)
+		for j := range out[i] {
+			out[i][j] = centres[c*d+j] + .4*float32(r.NormFloat64())
+		}
+	}
+	return out
+}
+
+// largeIndex is the tiny bundle's index with n more items. It is divided into cells when limit is below their number.
+func largeIndex(t *testing.T, n, limit int, recall float64) *Index {
+	t.Helper()
+	b := openTiny(t)
+	x := openIndex(t, b, IndexConfig{Recommendable: All, RewriteAfter: -1, ExactUpTo: limit, Recall: recall})
+	for i, v := range clustered(rand.New(rand.NewPCG(3, 3)), n, b.Dim(), 20) {
+		if err := x.Upsert(fmt.Sprintf("n%d", i), v, float32(i%7)/10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := x.Settle(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func searchAll(t *testing.T, x *Index, queries []float32, n int) freshet.Hits {
+	t.Helper()
+	h, err := x.Search(context.Background(), queries, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// Looking into every cell is the exact search, whatever was hidden, changed or added meanwhile.
+func TestAllCellsTogetherAreTheWholeCatalogue(t *testing.T) {
+	exact, divided := largeIndex(t, 1500, -1, 0), largeIndex(t, 1500, 100, .99)
+	c := divided.current.Load().generation.cells
+	if c == nil || exact.current.Load().generation.cells != nil {
+		t.Fatal("1,500 rows: want cells where the limit is 100, and none without a limit")
+	}
+	r := rand.New(rand.NewPCG(4, 4))
+	queries := randomVectors(r, 40, exact.bundle.Dim())
+	agreeOn := func(when string) {
+		t.Helper()
+		divided.current.Load().generation.cells.probes.Store(int32(c.len()))
+		for _, n := range []int{1, 10, 100, 2000} {
+			want, got := searchAll(t, exact, queries, n), searchAll(t, divided, queries, n)
+			if !slices.Equal(want.Items, got.Items) {
+				t.Fatalf("%s: the %d best differ", when, n)
+			}
+		}
+	}
+	agreeOn("at first")
+	for _, x := range []*Index{exact, divided} {
+		for i := range 300 {
+			x.SetRecommendable(fmt.Sprintf("n%d", 3*i), false)
+			x.Remove(fmt.Sprintf("n%d", 3*i+1))
+		}
+		if err := x.Upsert("n2", queries[:x.bundle.Dim()], 5); err != nil {
+			t.Fatal(err)
+		}
+	}
+	agreeOn("with items hidden, removed and changed")
+	for _, x := range []*Index{exact, divided} {
+		if err := x.Settle(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c = divided.current.Load().generation.cells
+	agreeOn("after a rewrite")
+}
+
+func TestCellsFindTheShareThatIsAskedFor(t *testing.T) {
+	const n, k = 6000, 100
+	exact, divided := largeIndex(t, n, -1, 0), largeIndex(t, n, 100, .95)
+	r := rand.New(rand.NewPCG(5, 5))
+	queries := slices.Concat(clustered(r, 200, exact.bundle.Dim(), 20)...)
+	for d := exact.bundle.Dim(); len(divided.samples.list) < sampleSize; { // the queries it calibrates with are those it is asked
+		at := r.IntN(len(queries)/d) * d
+		searchAll(t, divided, queries[at:at+d], k)
+	}
+	divided.recalibrate()
+	want, got := searchAll(t, exact, queries, k), searchAll(t, divided, queries, k)
+	hits := 0
+	for i := range len(want.Items) / k {
+		for _, id := range want.Items[i*k : (i+1)*k] {
+			if slices.Contains(got.Items[i*k:(i+1)*k], id) {
+				hits++
+			}
+		}
+	}
+	recall := float64(hits) / float64(len(want.Items))
+	c := divided.current.Load().generation.cells
+	if recall < .93 || int(c.probes.Load()) == c.len() {
+		t.Errorf("recall %.3f looking into %d of %d cells, want about .95 and fewer than all", recall, c.probes.Load(), c.len())
+	}
+}
+
+func TestHeapKeepsTheHighest(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	for range 200 {
+		n, k := r.IntN(50), 1+r.IntN(20)
+		all := make([]float32, n)
+		for i := range all {
+			if all[i] = float32(r.IntN(12)); all[i] == 0 {
+				all[i] = hidden
+			}
+		}
+		var h heap
+		h.reset(k)
+		cut := r.IntN(n + 1)
+		h.take(all[:cut], 0)
+		h.take(all[cut:], int32(cut))
+		scores, rows := make([]float32, k), make([]int64, k)
+		h.drain(scores, rows)
+		want := slices.DeleteFunc(slices.Clone(all), func(v float32) bool { return v == hidden })
+		slices.Sort(want)
+		slices.Reverse(want)
+		for len(want) < k {
+			want = append(want, hidden)
+		}
+		if !slices.Equal(scores, want[:k]) {
+			t.Fatalf("of %v the %d highest: %v", all, k, scores)
+		}
+		for i, row := range rows {
+			if scores[i] > hidden && all[row] != scores[i] {
+				t.Fatalf("row %d has %v, not %v", row, all[row], scores[i])
+			}
+		}
+	}
+}
