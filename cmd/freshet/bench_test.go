@@ -88,3 +88,40 @@ func TestBenchLoadIsTheSameForASeedAndLateAsAsked(t *testing.T) {
 		t.Errorf("%d of 20,000 events late, want about 200", late)
 	}
 }
+
+// What does not depend on the clock must hold in any run: a profile behind 400 events is as large as one whose window is just full,
+// every measurement begins from the same profiles, and the parts that scripts read are there.
+func TestBenchStepMeasuresFromTheSameProfiles(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Model.Bundle, cfg.Model.Device = "../../models/bundles/shop", "cpu"
+	cfg.resolvePaths()
+	if cfg.Model.Library == "" {
+		t.Skip("ONNX Runtime was not found: run make setup")
+	}
+	r, err := benchStep(t.Context(), cfg, stepOptions{history: 400, window: 20, users: 4, pairs: 3, late: .05, seed: 1}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.BaseHistory != 51 || r.Ratio <= 0 || r.Step <= 0 || r.Times <= 1 || r.Cost <= 0 {
+		t.Errorf("%+v", r)
+	}
+	if d := r.ProfileBytes / r.BaseBytes; d < .98 || d > 1.02 {
+		t.Errorf("a profile of %v bytes behind 400 events, %v bytes behind 51", r.ProfileBytes, r.BaseBytes)
+	}
+}
+
+func TestBenchIndexFindsWhatTheExactSearchFinds(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Model.Bundle, cfg.Model.Device = "../../models/bundles/shop", "cpu"
+	cfg.resolvePaths()
+	if cfg.Model.Library == "" {
+		t.Skip("ONNX Runtime was not found: run make setup")
+	}
+	r, err := benchIndex(t.Context(), cfg, indexOptions{items: 3000, batch: 8, queries: 20, recall: .99, each: 50 * time.Millisecond, seed: 1}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Recall != 1 || r.Cells != 0 || r.PerSecond <= 0 || r.Exact <= 0 {
+		t.Errorf("3,000 items are scored whole: %+v", r)
+	}
+}
