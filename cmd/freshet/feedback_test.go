@@ -19,7 +19,7 @@ import (
 )
 
 // realServers gives a configuration for real servers with names of the test's own, and the environment that tells a process the same.
-func realServers(t *testing.T) (Config, []string) {
+func realServers(t testing.TB) (Config, []string) {
 	t.Helper()
 	kafka, redis := os.Getenv("FRESHET_TEST_KAFKA"), os.Getenv("FRESHET_TEST_REDIS")
 	if kafka == "" || redis == "" {
