@@ -15,6 +15,7 @@ import (
 // Whatever a broker answers, every event is applied once and in order, and the last list of each user is the one that is stored. The
 // faults are those that a cluster gives while leaders move, coordinators load and members are thought dead.
 func TestWhateverABrokerAnswersEveryEventIsAppliedOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, fakeBroker(t, kfake.NumBrokers(3)), 6)
 	events, lists := r.name("events"), r.name("lists")
 	faults := []kfake.Fault{
@@ -45,7 +46,7 @@ func TestWhateverABrokerAnswersEveryEventIsAppliedOnce(t *testing.T) {
 	r.run(r.config(), &member{ledger: l}, nil)
 	rnd := rand.New(rand.NewPCG(1, 1))
 	var sent []freshet.Event
-	for _, i := range append(rnd.Perm(len(faults)), rnd.Perm(len(faults))...) {
+	for _, i := range rnd.Perm(len(faults)) {
 		h := r.fake.Fault(faults[i])
 		switch rnd.IntN(3) {
 		case 0:

@@ -271,7 +271,9 @@ func (c *Consumer) untilItWorks(ctx context.Context, what string, do func() erro
 
 // generations serves one generation after the other.
 func (c *Consumer) generations(ctx context.Context, group *kafka.ConsumerGroup) error {
-	away := false
+	away, member := false, ""
+	var ghosts sync.WaitGroup
+	defer ghosts.Wait()
 	for {
 		gen, err := group.Next(ctx)
 		switch {
@@ -283,10 +285,14 @@ func (c *Consumer) generations(ctx context.Context, group *kafka.ConsumerGroup) 
 			if !away {
 				c.log.Warn("cannot join the group; trying again", zap.String("group", c.cfg.GroupID()), zap.Error(err))
 			}
-			away = true
+			if member != "" { // kafka-go has forgotten it
+				old := member
+				ghosts.Go(func() { c.forget(ctx, old) })
+			}
+			away, member = true, ""
 			continue
 		}
-		away = false
+		away, member = false, gen.MemberID
 		c.begin(ctx, gen)
 	}
 }
