@@ -25,4 +25,5 @@ type Lesson struct {
 type RecordKey struct {
 	UserID  string
 	Surface string
+	Place   Place
 }

@@ -24,8 +24,8 @@ type Config struct {
 
 	Prefix string // first part of every key. Default "freshet"
 	Lane   string // name of this worker's lane. Default "live"
-	Owner  bool   // this lane owns the users: it writes the public records; other lanes write their own
-	CV     uint64 // version of the lane table at which this lane became the owner; decides between deletions
+	Owner  bool   // records of updates that do not name their Place are public; else they are the lane's own
+	CV     uint64 // of such updates: version of the lane table at which this lane became the owner
 
 	TTL          time.Duration // of profiles and records, renewed by each save. Default 30 days; keep it above the topic's retention
 	TombstoneTTL time.Duration // of an erased user's tombstone. Default 90 days; must outlive the topic's retention

@@ -17,13 +17,30 @@ func keysOf(c Config) keys {
 	return keys{prefix: c.Prefix + ":", lane: c.Prefix + ":" + c.Lane + ":", public: c.Owner}
 }
 
+// of gives another lane's keys.
+func (k keys) of(lane string) keys {
+	k.lane = k.prefix + lane + ":"
+	return k
+}
+
 func (k keys) profile(user string) string { return k.lane + "profile:{" + freshet.EscapeID(user) + "}" }
 
-// record is where this lane writes a user's list.
-func (k keys) record(user, surface string) string {
-	space := k.lane
-	if k.public {
-		space = k.prefix
+// place resolves what is left to the store's configuration.
+func (k keys) place(p freshet.Place) freshet.Place {
+	switch {
+	case p != freshet.PlaceConfigured:
+		return p
+	case k.public:
+		return freshet.PlacePublic
+	}
+	return freshet.PlaceOwn
+}
+
+// record is where a user's list is; of two places the public one.
+func (k keys) record(p freshet.Place, user, surface string) string {
+	space := k.prefix
+	if k.place(p) == freshet.PlaceOwn {
+		space = k.lane
 	}
 	key := space + "recs:{" + freshet.EscapeID(user) + "}"
 	if surface != freshet.HomeSurface {

@@ -15,61 +15,59 @@ import (
 	"freshet"
 )
 
-// Lane is one row of the table of lanes: what its workers must agree on.
-type Lane struct {
-	Name        string  `json:"-"`
-	Fingerprint string  `json:"fingerprint"`        // of the bundle
-	Bundle      string  `json:"bundle,omitempty"`   // folder that workers find it in; empty = their model.bundle
-	Settings    string  `json:"settings,omitempty"` // configuration of its own, as YAML, over the worker's
-	Group       string  `json:"group,omitempty"`    // consumer group
-	Share       float64 `json:"share"`              // of the users, 0..1
-	CV          uint64  `json:"cv"`                 // table version at which it came to own its users
-}
+// Lane and LaneTable are what the table holds.
+type (
+	Lane      = freshet.Lane
+	LaneTable = freshet.LaneTable
+)
 
-// LaneTable is freshet:lanes as it was read. Version counts its changes; 0 = there is none.
-type LaneTable struct {
-	Version uint64
-	Lanes   map[string]Lane
-}
+// ErrLaneRefused is returned (wrapped) when a worker may not join a lane.
+var ErrLaneRefused = errors.New("lane refused")
 
-// Other tells whether a lane that was opened as before must be opened anew.
-func (l Lane) Other(before Lane) bool {
-	return l.Fingerprint != before.Fingerprint || l.Bundle != before.Bundle || l.Settings != before.Settings || l.Group != before.Group || l.CV != before.CV
-}
-
-// Fits refuses a bundle that is not the lane's.
-func (l Lane) Fits(fingerprint string) error {
-	if l.Fingerprint == "" || l.Fingerprint == fingerprint {
+// fitsLane refuses a bundle that is not the lane's.
+func fitsLane(l Lane, fingerprint string) error {
+	if l.Fingerprint == fingerprint {
 		return nil
 	}
 	return fmt.Errorf("join lane %q: %w: it serves the bundle with fingerprint %s, this worker holds %s; start the worker "+
 		"with the lane's bundle, or add a lane for the new one: freshet lanes add NAME --bundle DIR", l.Name, ErrLaneRefused, l.Fingerprint, fingerprint)
 }
 
-// ErrLaneRefused is returned (wrapped) when a worker may not join a lane.
-var ErrLaneRefused = errors.New("lane refused")
-
-const laneField = "lane:"
+// Fields of the table's hash.
+const (
+	laneField    = "lane:"
+	versionField = "version"
+	liveField    = "live"
+	ownersField  = "owners"
+	sweepField   = "sweep"
+)
 
 // Lanes reads the table.
 func (r *Redis) Lanes(ctx context.Context) (LaneTable, error) {
-	t := LaneTable{Lanes: map[string]Lane{}}
+	t := LaneTable{Live: freshet.LiveLane, Lanes: map[string]Lane{}}
 	fields, err := r.client.HGetAll(ctx, r.keys.lanes()).Result()
 	if err != nil {
 		return t, r.failed("read lanes", err)
 	}
 	for name, value := range fields {
-		if name == "version" {
-			if t.Version, err = strconv.ParseUint(value, 10, 64); err != nil {
-				return t, fmt.Errorf("read lanes: version %q: %w", value, err)
-			}
-			continue
+		var err error
+		switch name {
+		case versionField:
+			t.Version, err = strconv.ParseUint(value, 10, 64)
+		case sweepField:
+			t.Sweep, err = strconv.ParseUint(value, 10, 64)
+		case liveField:
+			t.Live = value
+		case ownersField:
+			err = json.Unmarshal([]byte(value), &t.Owners)
+		default:
+			lane := Lane{Name: strings.TrimPrefix(name, laneField)}
+			err = json.Unmarshal([]byte(value), &lane)
+			t.Lanes[lane.Name] = lane
 		}
-		lane := Lane{Name: strings.TrimPrefix(name, laneField)}
-		if err := json.Unmarshal([]byte(value), &lane); err != nil {
-			return t, fmt.Errorf("read lane %q: %w", lane.Name, err)
+		if err != nil {
+			return t, fmt.Errorf("read lanes: field %q: %w", name, err)
 		}
-		t.Lanes[lane.Name] = lane
 	}
 	return t, nil
 }
@@ -95,7 +93,11 @@ func (r *Redis) ChangeLanes(ctx context.Context, change func(*LaneTable) error) 
 }
 
 func (r *Redis) putLanes(ctx context.Context, base uint64, t LaneTable) (bool, error) {
-	args := []any{base, "version", t.Version}
+	owners, err := json.Marshal(t.Owners)
+	if err != nil {
+		return false, fmt.Errorf("store the lanes' owners: %w", err)
+	}
+	args := []any{base, versionField, t.Version, liveField, t.Live, ownersField, owners, sweepField, t.Sweep}
 	for _, name := range slices.Sorted(maps.Keys(t.Lanes)) {
 		if err := ValidLane(name); err != nil {
 			return false, err
@@ -125,7 +127,7 @@ func (r *Redis) JoinLane(ctx context.Context, name, fingerprint string) (lane La
 		if created = t.Version == 1 && name == freshet.LiveLane; !created {
 			return known
 		}
-		t.Lanes[name] = Lane{Name: name, Fingerprint: fingerprint, Share: 1, CV: t.Version}
+		t.Lanes[name] = Lane{Name: name, Fingerprint: fingerprint, Share: 1, CV: t.Version, Since: t.Version, Caught: true}
 		return nil
 	})
 	if err != nil && !errors.Is(err, known) {
@@ -135,5 +137,5 @@ func (r *Redis) JoinLane(ctx context.Context, name, fingerprint string) (lane La
 	if !ok {
 		return lane, false, fmt.Errorf("join lane %q: %w: no such lane is known to this store", name, ErrLaneRefused)
 	}
-	return lane, created, lane.Fits(fingerprint)
+	return lane, created, fitsLane(lane, fingerprint)
 }

@@ -74,7 +74,7 @@ func (m *Memory) TTLs(user string, surfaces ...string) []time.Duration {
 	defer m.data.mu.Unlock()
 	names := []string{m.keys.profile(user)}
 	for _, s := range surfaces {
-		names = append(names, m.keys.record(user, s))
+		names = append(names, m.keys.record(freshet.PlaceConfigured, user, s))
 	}
 	ttls := make([]time.Duration, len(names))
 	for i, name := range names {
@@ -92,7 +92,7 @@ func (m *Memory) Load(ctx context.Context, users []string) ([][]byte, error) {
 
 // Records is Redis.Records.
 func (m *Memory) Records(ctx context.Context, list []RecordKey) ([][]byte, error) {
-	return m.read(ctx, len(list), func(i int) string { return m.keys.record(list[i].UserID, list[i].Surface) })
+	return m.read(ctx, len(list), func(i int) string { return m.keys.record(list[i].Place, list[i].UserID, list[i].Surface) })
 }
 
 func (m *Memory) read(ctx context.Context, n int, key func(i int) string) ([][]byte, error) {
@@ -161,13 +161,19 @@ func (m *Memory) save(u *freshet.Update) freshet.SaveResult {
 	}
 	life := m.cfg.lifetime(u)
 	m.set(m.keys.profile(u.UserID), u.Profile, life)
+	place, result := m.keys.place(u.Place), freshet.Saved
 	for _, record := range u.Records {
-		key := m.keys.record(u.UserID, record.Surface)
-		if !m.keys.public || !outranks(m.get(key), record.Value, m.cfg.CV) {
+		key := m.keys.record(place, u.UserID, record.Surface)
+		if place != freshet.PlaceOwn && outranks(m.get(key), record.Value, m.cfg.cvOf(u)) {
+			result = freshet.Outranked
+		} else {
 			m.set(key, record.Value, life)
 		}
+		if place == freshet.PlaceBoth {
+			m.set(m.keys.record(freshet.PlaceOwn, u.UserID, record.Surface), record.Value, life)
+		}
 	}
-	return freshet.Saved
+	return result
 }
 
 // outranks tells whether a stored public record must not give way to a value, or to a deletion by the lane that owns it since cv.

@@ -119,7 +119,7 @@ func (r *Redis) eachMaster(ctx context.Context, f func(context.Context, *redis.C
 
 func (r *Redis) loadScripts(ctx context.Context) error {
 	return r.eachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-		for _, s := range []*redis.Script{saveScript, transitionsScript, lanesScript, sentinelScript, joinScript, replaceScript} {
+		for _, s := range []*redis.Script{saveScript, transitionsScript, lanesScript, sentinelScript, joinScript, replaceScript, sweepScript, adoptScript} {
 			if err := s.Load(ctx, c).Err(); err != nil {
 				return err
 			}

@@ -24,7 +24,7 @@ func (r *Redis) Load(ctx context.Context, users []string) ([][]byte, error) {
 // Records reads the lists that this lane wrote, in the order of the keys; nil = none is stored.
 func (r *Redis) Records(ctx context.Context, list []RecordKey) ([][]byte, error) {
 	return r.get(ctx, fmt.Sprintf("read %d records", len(list)), len(list),
-		func(i int) string { return r.keys.record(list[i].UserID, list[i].Surface) })
+		func(i int) string { return r.keys.record(list[i].Place, list[i].UserID, list[i].Surface) })
 }
 
 func (r *Redis) get(ctx context.Context, act string, n int, key func(i int) string) ([][]byte, error) {
@@ -48,8 +48,8 @@ func (r *Redis) get(ctx context.Context, act string, n int, key func(i int) stri
 // all nil is an erasure and lives for TombstoneTTL.
 //
 // A result other than Saved is no error. The error is the first reason of a Retry (or of a Lost that a changed server caused) and
-// wraps freshet.ErrUnavailable (or freshet.ErrLost); the results beside it stand. A public record that gave way to one of a
-// higher (cv, rev) does not change the result: the profile is the lane's own and was saved.
+// wraps freshet.ErrUnavailable (or freshet.ErrLost); the results beside it stand. Outranked says that the profile was saved, which is
+// the lane's own, and that a public record of a higher (cv, rev) stands.
 func (r *Redis) Save(ctx context.Context, updates []freshet.Update) ([]freshet.SaveResult, error) {
 	results := make([]freshet.SaveResult, len(updates))
 	for i := range updates {
@@ -95,17 +95,22 @@ func lost(results []freshet.SaveResult) []freshet.SaveResult {
 
 // saveCall is one call of scripts/save.lua.
 func (r *Redis) saveCall(ctx context.Context, u *freshet.Update) *redis.Cmd {
-	names := make([]string, 1, 1+len(u.Records))
+	names := make([]string, 1, 1+2*len(u.Records))
 	names[0] = r.keys.profile(u.UserID)
-	cv := any("")
-	if r.keys.public {
-		cv = r.cfg.CV
+	place, cv := r.keys.place(u.Place), any("")
+	if place != freshet.PlaceOwn {
+		cv = r.cfg.cvOf(u)
 	}
 	args := make([]any, 4, 4+len(u.Records))
 	args[0], args[1], args[2], args[3] = string(u.Base), u.Profile, r.cfg.lifetime(u).Milliseconds(), cv
 	for i := range u.Records {
-		names = append(names, r.keys.record(u.UserID, u.Records[i].Surface))
+		names = append(names, r.keys.record(place, u.UserID, u.Records[i].Surface))
 		args = append(args, u.Records[i].Value)
+	}
+	if place == freshet.PlaceBoth {
+		for i := range u.Records {
+			names = append(names, r.keys.record(freshet.PlaceOwn, u.UserID, u.Records[i].Surface))
+		}
 	}
 	return call(ctx, saveScript, names, args...)
 }

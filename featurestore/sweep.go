@@ -23,7 +23,7 @@ type StoredRecord struct {
 // that come or go meanwhile may be missed or seen. It walks through all keys of every master.
 func (r *Redis) EachRecord(ctx context.Context, f func(records []StoredRecord) error) error {
 	var one sync.Mutex
-	head := strings.TrimSuffix(r.keys.record("", freshet.HomeSurface), "}")
+	head := strings.TrimSuffix(r.keys.record(freshet.PlaceConfigured, "", freshet.HomeSurface), "}")
 	return r.eachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
 		for cursor := uint64(0); ; {
 			found, next, err := c.Scan(ctx, cursor, globEscaped(head)+"*", 2000).Result()

@@ -37,3 +37,11 @@ func erases(u *freshet.Update) bool {
 	}
 	return len(u.Records) > 0
 }
+
+// cvOf is the cv that decides between the deletions of public records.
+func (c *Config) cvOf(u *freshet.Update) uint64 {
+	if u.Place == freshet.PlaceConfigured {
+		return c.CV
+	}
+	return u.CV
+}

@@ -56,6 +56,7 @@ type DeadLetters struct {
 	topic    string
 	max      int
 	now      func() time.Time
+	live     func() bool // nil = always
 }
 
 // NewDeadLetters builds the writer. maxBytes is the topic's max.message.bytes: what does not fit is cut.
@@ -72,8 +73,18 @@ func NewDeadLetters(producer *Producer, topic string, maxBytes int) (*DeadLetter
 // Topic is where the letters go.
 func (d *DeadLetters) Topic() string { return d.topic }
 
+// While gives a writer that drops letters whenever live says no: every lane reads every record, and one of them buries it.
+func (d *DeadLetters) While(live func() bool) *DeadLetters {
+	other := *d
+	other.live = live
+	return &other
+}
+
 // Put writes letters and returns when they are acknowledged. Letters of one partition keep their order.
 func (d *DeadLetters) Put(ctx context.Context, letters ...DeadLetter) error {
+	if d.live != nil && !d.live() {
+		return nil
+	}
 	err := d.put(ctx, letters, d.max)
 	if errors.Is(err, kafka.MessageSizeTooLarge) { // the topic takes less than was configured: no reason to stop a partition
 		err = d.put(ctx, letters, 2*keptBytes)

@@ -23,7 +23,7 @@ import (
 // profiles in its own namespace, and writes lists. Several share a process, its device, its catalogue and its texts.
 type lane struct {
 	w       *worker
-	row     featurestore.Lane // as it was when the lane was opened
+	row     freshet.Lane // as it was when the lane was opened
 	name    string
 	cfg     Config // the process's, for this lane
 	log     *zap.Logger
@@ -41,7 +41,7 @@ type lane struct {
 }
 
 // openLane opens every part of a lane, or says which one could not be opened; then nothing stays open.
-func (w *worker) openLane(ctx context.Context, row featurestore.Lane) (l *lane, err error) {
+func (w *worker) openLane(ctx context.Context, row freshet.Lane) (l *lane, err error) {
 	l = &lane{w: w, row: row, name: row.Name, log: w.log, metrics: w.metrics.Lane(row.Name)}
 	if row.Name != freshet.LiveLane {
 		l.log = w.log.With(zap.String("lane", row.Name))
@@ -74,8 +74,9 @@ func (l *lane) openModel(context.Context) (err error) {
 		return err
 	}
 	l.onClose(l.bundle.Close)
-	if err := l.row.Fits(fingerprintOf(l.bundle)); err != nil {
-		return err
+	if got := fingerprintOf(l.bundle); l.row.Fingerprint != "" && l.row.Fingerprint != got {
+		return fmt.Errorf("join lane %q: %w: it serves the bundle with fingerprint %s, %s has %s; start the worker with the lane's bundle, "+
+			"or add a lane for the new one: freshet lanes add NAME --bundle DIR", l.name, featurestore.ErrLaneRefused, l.row.Fingerprint, l.cfg.Model.Bundle, got)
 	}
 	known := models.Catalogue
 	if !l.cfg.Catalogue.Only {
@@ -92,9 +93,7 @@ func (l *lane) openModel(context.Context) (err error) {
 func fingerprintOf(b *models.Bundle) string { return fmt.Sprintf("%016x", b.Fingerprint()) }
 
 func (l *lane) openStore(ctx context.Context) (err error) {
-	cfg := storeConfig(l.cfg)
-	cfg.CV = l.row.CV
-	if l.store, err = featurestore.Open(ctx, cfg, l.log); err != nil {
+	if l.store, err = featurestore.Open(ctx, storeConfig(l.cfg), l.log); err != nil {
 		return err
 	}
 	l.onClose(l.store.Close)
@@ -121,7 +120,7 @@ func (l *lane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg.CV = l.row.CV
+	cfg.Table = l.w.table.Load
 	if l.cfg.Catalogue.Only {
 		cfg.Available = l.w.items.Recommendable
 	}
@@ -135,13 +134,10 @@ func (l *lane) openConsumer(context.Context) (err error) {
 		return err
 	}
 	l.recovery = newRecovery(l)
-	k, lists, letters := l.cfg.Kafka, l.w.producer, l.w.letters
-	if l.name != freshet.LiveLane {
-		lists, letters = nil, nil // only the owner publishes, only live buries
-	}
+	k, letters := l.cfg.Kafka, l.w.letters.While(l.live)
 	l.consumer, err = stream.NewConsumer(stream.ConsumerConfig{Connection: conn, Group: l.cfg.GroupOf(), Topic: k.Topics.Events,
 		TopicIncarnation: int32(k.Incarnation), Start: k.Start, BatchEvents: k.BatchMax, Linger: k.Linger.D(), LossWindow: k.LossWindow.D(),
-		SessionTimeout: k.Session.D(), RebalanceTimeout: k.Session.D()}, l.w.decoder, l.recovery, lists, letters, observer{l.metrics}, l.log)
+		SessionTimeout: k.Session.D(), RebalanceTimeout: k.Session.D()}, l.w.decoder, l.recovery, l.w.producer, letters, observer{l.metrics}, l.log)
 	if err != nil {
 		return err
 	}
@@ -184,6 +180,9 @@ func (l *lane) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// live tells whether this is the lane that writes what is not one user's: dead letters, popular items, default lists.
+func (l *lane) live() bool { return l.w.table.Load().Live == l.name }
+
 // publishDefaults refreshes the lists of users who have none, every second. Only the live lane's are shown.
 func (l *lane) publishDefaults(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
@@ -195,7 +194,7 @@ func (l *lane) publishDefaults(ctx context.Context) {
 		case <-tick.C:
 		}
 		l.popular.Refresh()
-		if l.name != freshet.LiveLane {
+		if !l.live() {
 			continue
 		}
 		if err := l.putDefaults(ctx); err != nil && ctx.Err() == nil {

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/zap"
 
 	"freshet"
-	"freshet/featurestore"
 	"freshet/stream"
 )
 
@@ -27,7 +26,7 @@ func (w *worker) openFirstLane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	first := featurestore.Lane{Name: w.cfg.Lane, CV: 1}
+	first := freshet.Lane{Name: w.cfg.Lane}
 	if row, ok := table.Lanes[w.cfg.Lane]; ok {
 		first = row
 	} else if len(table.Lanes) == 0 { // before the table is written: a refused start must leave nothing behind
@@ -39,9 +38,14 @@ func (w *worker) openFirstLane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := w.store.JoinLane(ctx, l.name, fingerprintOf(l.bundle)); err != nil {
+	l.row, _, err = w.store.JoinLane(ctx, l.name, fingerprintOf(l.bundle))
+	if err == nil {
+		table, err = w.store.Lanes(ctx)
+	}
+	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	w.table.Store(&table)
 	w.open(l)
 	return nil
 }
@@ -124,6 +128,7 @@ func (w *worker) runLanes(ctx context.Context) error {
 		case err != nil && !away:
 			w.log.Warn("the table of lanes cannot be read; going on with what is known", zap.Error(err))
 		case err == nil && table.Version > 0:
+			w.table.Store(&table)
 			f.follow(ctx, table)
 		}
 		away = err != nil
@@ -144,7 +149,7 @@ type follower struct {
 
 // attempt is one lane from its opening to its end.
 type attempt struct {
-	row  featurestore.Lane
+	row  freshet.Lane
 	stop context.CancelFunc
 	done chan struct{}
 }
@@ -158,27 +163,32 @@ func (a *attempt) ended() bool {
 	}
 }
 
-func (f *follower) follow(ctx context.Context, table featurestore.LaneTable) {
+func (f *follower) follow(ctx context.Context, table freshet.LaneTable) {
 	for name, a := range f.running {
 		row, there := table.Lanes[name]
 		if a.ended() {
 			delete(f.running, name)
-		} else if !there || row.Other(a.row) {
+		} else if !there || other(row, a.row) || row.Dropping {
 			a.stop() // it is started anew when it has ended
 		}
 	}
 	for name, row := range table.Lanes {
-		if _, runs := f.running[name]; !runs && f.w.cfg.runs(name) {
+		if _, runs := f.running[name]; !runs && !row.Dropping && f.w.cfg.runs(name) {
 			f.start(ctx, row, nil)
 		}
 	}
+}
+
+// other tells whether a lane that was opened as before must be opened anew.
+func other(now, before freshet.Lane) bool {
+	return now.Fingerprint != before.Fingerprint || now.Bundle != before.Bundle || now.Settings != before.Settings || now.Since != before.Since
 }
 
 // laneBackoff is how long a lane that failed is left alone.
 const laneBackoff = 5 * time.Second
 
 // start runs a lane; l is nil where it is still to be opened.
-func (f *follower) start(ctx context.Context, row featurestore.Lane, l *lane) {
+func (f *follower) start(ctx context.Context, row freshet.Lane, l *lane) {
 	ctx, stop := context.WithCancel(ctx)
 	a := &attempt{row: row, stop: stop, done: make(chan struct{})}
 	f.running[row.Name] = a
@@ -202,7 +212,7 @@ func (f *follower) start(ctx context.Context, row featurestore.Lane, l *lane) {
 }
 
 // work opens a lane unless it is open, runs it until ctx ends, and closes it.
-func (w *worker) work(ctx context.Context, row featurestore.Lane, l *lane) (err error) {
+func (w *worker) work(ctx context.Context, row freshet.Lane, l *lane) (err error) {
 	if l == nil {
 		if l, err = w.openLane(ctx, row); err != nil {
 			return err
@@ -220,7 +230,7 @@ func (c *Config) runs(name string) bool {
 }
 
 // forLane is the configuration of one lane: the process's, with what the table says over it.
-func (c Config) forLane(row featurestore.Lane) (Config, error) {
+func (c Config) forLane(row freshet.Lane) (Config, error) {
 	c.Lane = row.Name
 	if row.Bundle != "" {
 		c.Model.Bundle = row.Bundle

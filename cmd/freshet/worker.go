@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -35,6 +36,7 @@ type worker struct {
 	decoder  *stream.Decoder
 	follower *stream.Follower
 
+	table atomic.Pointer[freshet.LaneTable] // as it was last read; set before the first lane runs
 	mu    sync.Mutex
 	lanes map[string]*lane // open now
 

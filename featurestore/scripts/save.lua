@@ -1,12 +1,12 @@
 -- Saves one user's profile and every list computed from it, or nothing.
 --
--- KEYS  1 profile, 2.. records
+-- KEYS  1 profile, 2.. records, then, where the lane keeps a copy of public records, its own
 -- ARGV  1 version that the update was computed from (12 bytes: rev, checksum), empty = nothing was stored
 --       2 the new profile
 --       3 time to live, milliseconds
 --       4 cv of the owning lane when the records are public, empty when they are the lane's own
 --       5.. one value per record, empty = delete
--- Returns 1 saved, 2 newer, 3 lost.
+-- Returns 1 saved, 2 newer, 3 lost, 5 saved but a public record of a higher rank stands.
 
 local byte, sub = string.byte, string.sub
 
@@ -66,14 +66,24 @@ end
 
 -- The profile goes first: when memory is short the script fails at its first write, before anything changed.
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-for i = 2, #KEYS do
-    local value = ARGV[i + 3]
-    if ARGV[4] == '' or not outranks(KEYS[i], value) then
-        if value == '' then
-            redis.call('DEL', KEYS[i])
-        else
-            redis.call('SET', KEYS[i], value, 'PX', ARGV[3])
-        end
+local function put(key, value)
+    if value == '' then
+        redis.call('DEL', key)
+    else
+        redis.call('SET', key, value, 'PX', ARGV[3])
     end
 end
-return 1
+
+local records, result = #ARGV - 4, 1
+for i = 1, records do
+    local value, own = ARGV[i + 4], KEYS[1 + records + i]
+    if ARGV[4] ~= '' and outranks(KEYS[1 + i], value) then
+        result = 5
+    else
+        put(KEYS[1 + i], value)
+    end
+    if own then
+        put(own, value)
+    end
+end
+return result

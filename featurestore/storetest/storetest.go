@@ -77,6 +77,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		{"one bad update refuses the call before anything is stored", badUpdates},
 		{"a record of a higher cv, or of the same cv and a higher rev, stays", publicOrder},
 		{"a lane that is not the owner writes its own records", laneRecords},
+		{"an update goes where it says", places},
 		{"an erasure deletes every list and keeps the tombstone", erasure},
 		{"profile and records live equally long", lifetimes},
 		{"hostile ids keep apart", hostileIDs},
@@ -123,7 +124,7 @@ func save(t *testing.T, s Store, u ...freshet.Update) []freshet.SaveResult {
 func mustSave(t *testing.T, s Store, u ...freshet.Update) {
 	t.Helper()
 	for i, r := range save(t, s, u...) {
-		if r != freshet.Saved {
+		if r != freshet.Saved && r != freshet.Outranked {
 			t.Fatalf("update %d of user %q: %v", i, u[i].UserID, r)
 		}
 	}
@@ -292,6 +293,44 @@ func publicOrder(t *testing.T, s Subject) {
 	mustSave(t, older, freshet.Update{UserID: "moved", Profile: Profile(9, "b"), Records: home(nil)})
 	if got := record(t, s.Store, "moved", freshet.HomeSurface); !strings.Contains(got, "kept") {
 		t.Error("a former owner deleted the record of the present one")
+	}
+}
+
+// An update that names its place goes there, whatever the store is configured for, and says when another owner's record stands.
+func places(t *testing.T, s Subject) {
+	read := func(store Store, place freshet.Place) string {
+		t.Helper()
+		found, err := store.Records(t.Context(), []featurestore.RecordKey{{UserID: "u", Surface: freshet.HomeSurface, Place: place}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(found[0])
+	}
+	canary := s.Lane(t, "canary", 0)
+	old, next := Record(8, 1, "of the old owner"), Record(12, 1, "of the new owner")
+	mustSave(t, s.Store, freshet.Update{UserID: "u", Profile: Profile(1, "a"), Records: home(old), Place: freshet.PlaceBoth, CV: 8})
+	mustSave(t, canary, freshet.Update{UserID: "u", Profile: Profile(1, "b"), Records: home(next), Place: freshet.PlaceBoth, CV: 12})
+	if got := read(s.Store, freshet.PlacePublic); got != string(next) {
+		t.Errorf("public %s", got)
+	}
+	if a, b := read(s.Store, freshet.PlaceOwn), read(canary, freshet.PlaceOwn); a != string(old) || b != string(next) {
+		t.Errorf("the lanes' own: %s, %s", a, b)
+	}
+	// The former owner has not heard of it yet: his profile and his own list move, the public one does not.
+	late := Record(8, 2, "late")
+	got := save(t, s.Store, freshet.Update{UserID: "u", Base: freshet.VersionOf(Profile(1, "a")), Profile: Profile(2, "a"), Records: home(late), Place: freshet.PlaceBoth, CV: 8})
+	if got[0] != freshet.Outranked {
+		t.Errorf("a save by the former owner: %v, want outranked", got[0])
+	}
+	if a, b := read(s.Store, freshet.PlaceOwn), read(s.Store, freshet.PlacePublic); a != string(late) || b != string(next) {
+		t.Errorf("own %s, public %s", a, b)
+	}
+	if p := load(t, s.Store, "u")[0]; !bytes.Equal(p, Profile(2, "a")) {
+		t.Error("the former owner's profile did not move")
+	}
+	gone := save(t, s.Store, freshet.Update{UserID: "u", Base: freshet.VersionOf(Profile(2, "a")), Profile: Profile(3, ""), Records: home(nil), Place: freshet.PlaceBoth, CV: 8})
+	if gone[0] != freshet.Outranked || read(s.Store, freshet.PlacePublic) == "" || read(s.Store, freshet.PlaceOwn) != "" {
+		t.Errorf("a deletion by the former owner: %v", gone[0])
 	}
 }
 

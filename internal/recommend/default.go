@@ -16,7 +16,11 @@ func (e *Engine) DefaultRecord(surface string, popular []freshet.Scored) []byte 
 			k = min(k, e.cfg.Surfaces[i].K)
 		}
 	}
-	r := freshet.Recommendation{V: 1, CV: e.cfg.CV, RecID: "default-" + surface, Surface: surface, Lane: e.cfg.Lane, Model: e.model.ID(),
+	cv := e.cfg.CV
+	if e.cfg.Table != nil {
+		cv = e.cfg.Table().Lanes[e.cfg.Lane].CV
+	}
+	r := freshet.Recommendation{V: 1, CV: cv, RecID: "default-" + surface, Surface: surface, Lane: e.cfg.Lane, Model: e.model.ID(),
 		ComputedAt: e.cfg.Now().UTC().Format(time.RFC3339Nano)}
 	for _, p := range popular[:k] {
 		r.Items = append(r.Items, freshet.RecommendedItem{ItemID: p.ItemID, Score: p.Score / popular[0].Score,

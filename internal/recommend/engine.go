@@ -83,8 +83,11 @@ type Judge interface {
 
 // Config of an Engine.
 type Config struct {
-	Lane       string // name of the lane; default "live"
-	CV         uint64 // lane table's version at which the lane became its users' owner
+	Lane string // name of the lane; default "live"
+	CV   uint64 // of public records, where there is no Table
+	// Table gives the table of lanes as it is now: it says who owns a user. A batch keeps to the one at its start. nil = this
+	// lane owns everybody, and where lists go is left to the store.
+	Table      func() *freshet.LaneTable
 	Types      *freshet.EventTypes
 	MaxHistory int                // entries of the window; default 50
 	Late       freshet.LatePolicy // default reorder
@@ -185,6 +188,7 @@ func (e *Engine) Handle(ctx context.Context, events []freshet.Event) ([]freshet.
 	}
 	hot := e.hotOf(events[0].Position.Source)
 	pending := groupByUser(events)
+	e.place(pending)
 	var out []freshet.Publication
 	for try := 0; len(pending) > 0; try++ {
 		if try == maxReloads {
@@ -255,6 +259,8 @@ type task struct {
 	events  []*freshet.Event
 	profile *freshet.Profile
 	base    freshet.Version
+	placing freshet.Place // of his lists
+	cv      uint64
 
 	standing []string // the home list that stood when the batch began; nil = not known
 	listed   []string // the one that the batch made
@@ -286,6 +292,19 @@ func groupByUser(events []freshet.Event) []*task {
 		t.events = append(t.events, ev)
 	}
 	return tasks
+}
+
+// place says where each task's lists go.
+func (e *Engine) place(tasks []*task) {
+	var table *freshet.LaneTable
+	if e.cfg.Table != nil {
+		table = e.cfg.Table()
+	}
+	for _, t := range tasks {
+		if t.cv = e.cfg.CV; table != nil {
+			t.placing, t.cv = table.Place(e.cfg.Lane, t.user)
+		}
+	}
 }
 
 // load fills in each task's profile: the hot copy, what the store has, or a new one.

@@ -341,7 +341,7 @@ func (s *Surface) reasons(share []float64) []freshet.Reason {
 // record encodes one list as the public record.
 func (e *Engine) record(t *task, surface string, items []freshet.RecommendedItem) []byte {
 	r := freshet.Recommendation{
-		V: 1, CV: e.cfg.CV, Rev: t.profile.Rev, RecID: freshet.RecID(t.last.Position, surface, e.cfg.Lane, 0),
+		V: 1, CV: t.cv, Rev: t.profile.Rev, RecID: freshet.RecID(t.last.Position, surface, e.cfg.Lane, 0),
 		UserID: t.user, Surface: surface, Lane: e.cfg.Lane, Model: e.model.ID(), Items: items,
 		Event: freshet.RecommendationFrom{Topic: t.last.Position.Topic, Partition: t.last.Position.Partition,
 			Offset: t.last.Position.Offset, EventID: t.last.ID, Timestamp: freshet.FormatTime(t.last.Time)},

@@ -20,7 +20,7 @@ func (e *Engine) save(ctx context.Context, hot *hotProfiles, tasks []*task) (lis
 			if !t.profile.Owes() {
 				hot.put(t.user, t.profile, t.base, t.standing)
 			}
-			if e.settle(t) {
+			if e.settle(t) && t.placing != freshet.PlaceOwn {
 				covered = append(covered, t)
 			}
 			continue
@@ -29,7 +29,7 @@ func (e *Engine) save(ctx context.Context, hot *hotProfiles, tasks []*task) (lis
 			return nil, nil, err
 		}
 		changed = append(changed, t)
-		updates = append(updates, freshet.Update{UserID: t.user, Base: t.base, Profile: t.encoded, Records: t.records})
+		updates = append(updates, freshet.Update{UserID: t.user, Base: t.base, Profile: t.encoded, Records: t.records, Place: t.placing, CV: t.cv})
 	}
 	if lists, err = e.stored(ctx, covered); err != nil || len(updates) == 0 {
 		return lists, nil, err
@@ -46,6 +46,9 @@ func (e *Engine) save(ctx context.Context, hot *hotProfiles, tasks []*task) (lis
 			e.settle(t)
 			e.judgeList(t)
 			lists = append(lists, t.publications()...)
+		case freshet.Outranked: // another lane owns the user by now, and publishes
+			hot.put(t.user, t.profile, freshet.VersionOf(t.encoded))
+			e.settle(t)
 		case freshet.Newer:
 			e.obs.Fenced("newer")
 			newer = append(newer, t)
@@ -89,7 +92,11 @@ func (e *Engine) settle(t *task) (again bool) {
 	return again
 }
 
+// publications are the lists of a user that this lane owns.
 func (t *task) publications() []freshet.Publication {
+	if t.placing == freshet.PlaceOwn {
+		return nil
+	}
 	out := make([]freshet.Publication, len(t.records))
 	for i, r := range t.records {
 		out[i] = freshet.Publication{UserID: t.user, Surface: r.Surface, Record: r.Value, From: t.last.Position}
@@ -106,7 +113,7 @@ func (e *Engine) stored(ctx context.Context, tasks []*task) ([]freshet.Publicati
 	keys := make([]freshet.RecordKey, 0, len(tasks)*len(e.cfg.Surfaces))
 	for _, t := range tasks {
 		for i := range e.cfg.Surfaces {
-			keys = append(keys, freshet.RecordKey{UserID: t.user, Surface: e.cfg.Surfaces[i].Name})
+			keys = append(keys, freshet.RecordKey{UserID: t.user, Surface: e.cfg.Surfaces[i].Name, Place: t.placing})
 		}
 	}
 	records, err := e.store.Records(ctx, keys)
@@ -149,12 +156,20 @@ func computedFrom(record []byte) (freshet.Position, error) {
 	return freshet.Position{Source: freshet.Source{Topic: r.Event.Topic, Partition: r.Event.Partition}, Offset: r.Event.Offset}, nil
 }
 
+// published is where lists lie that this lane has published.
+func (e *Engine) published() freshet.Place {
+	if e.cfg.Table == nil {
+		return freshet.PlaceConfigured
+	}
+	return freshet.PlacePublic
+}
+
 // Recheck reads the stored lists again and gives those that are not what was published: another worker has saved a later list
 // meanwhile, and may have died before publishing it.
 func (e *Engine) Recheck(ctx context.Context, published []freshet.Publication) ([]freshet.Publication, error) {
 	keys := make([]freshet.RecordKey, len(published))
 	for i, p := range published {
-		keys[i] = freshet.RecordKey{UserID: p.UserID, Surface: p.Surface}
+		keys[i] = freshet.RecordKey{UserID: p.UserID, Surface: p.Surface, Place: e.published()}
 	}
 	records, err := e.store.Records(ctx, keys)
 	if err != nil {
