@@ -62,6 +62,7 @@ func (k keys) vector(id string) string   { return k.prefix + "itemvec:{" + fresh
 func (k keys) similar(id string) string  { return k.prefix + "similar:{" + freshet.EscapeID(id) + "}" }
 func (k keys) covisit(id string) string  { return k.lane + "covisit:{" + freshet.EscapeID(id) + "}" }
 func (k keys) lanes() string             { return k.prefix + "lanes" }
+func (k keys) progress() string          { return k.lane + "progress" }
 func (k keys) trending() string          { return k.prefix + "trending" }
 func (k keys) popular(dom string) string { return join(k.prefix+"popular", dom) }
 

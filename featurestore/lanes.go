@@ -139,3 +139,35 @@ func (r *Redis) JoinLane(ctx context.Context, name, fingerprint string) (lane La
 	}
 	return lane, created, fitsLane(lane, fingerprint)
 }
+
+// PutProgress stores what a worker knows of a lane's partitions, one small value each.
+func (r *Redis) PutProgress(ctx context.Context, byPartition map[int32][]byte) error {
+	if len(byPartition) == 0 {
+		return nil
+	}
+	args := make([]any, 0, 2*len(byPartition))
+	for p, value := range byPartition {
+		args = append(args, strconv.Itoa(int(p)), value)
+	}
+	if err := r.client.HSet(ctx, r.keys.progress(), args...).Err(); err != nil {
+		return r.failed("store progress", err)
+	}
+	return nil
+}
+
+// Progress reads what the workers of a lane have stored last.
+func (r *Redis) Progress(ctx context.Context, lane string) (map[int32][]byte, error) {
+	fields, err := r.client.HGetAll(ctx, r.keys.of(lane).progress()).Result()
+	if err != nil {
+		return nil, r.failed("read progress of lane "+lane, err)
+	}
+	out := make(map[int32][]byte, len(fields))
+	for name, value := range fields {
+		p, err := strconv.ParseInt(name, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("read progress of lane %s: partition %q: %w", lane, name, err)
+		}
+		out[int32(p)] = []byte(value)
+	}
+	return out, nil
+}

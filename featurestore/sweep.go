@@ -76,7 +76,7 @@ func (r *Redis) ReplaceRecords(ctx context.Context, list []Replacement) ([]bool,
 		return nil, fmt.Errorf("%s: %w", act, err)
 	}
 	cmds, err := r.all(ctx, act, len(list), r.cfg.Pipeline, func(i int) redis.Cmder {
-		return call(ctx, replaceScript, []string{r.keys.record(list[i].UserID, list[i].Surface)}, list[i].Old, list[i].New)
+		return call(ctx, replaceScript, []string{r.keys.record(list[i].Place, list[i].UserID, list[i].Surface)}, list[i].Old, list[i].New)
 	})
 	if err != nil {
 		return nil, err

@@ -46,14 +46,15 @@ func newBenchCommand(g *globals) *cobra.Command {
 	fresh.Flags().IntVar(&rate, "rate", rate, "events per second")
 	fresh.Flags().DurationVar(&length, "for", length, "how long")
 	fresh.Flags().Uint64Var(&seed, "seed", seed, "seed of who meets what")
-	var metrics string
+	var metrics, lane string
 	var records int64
 	drain := &cobra.Command{Use: "drain", Short: "Wait until a worker has worked off the events topic, and time it",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return benchDrain(cmd.Context(), metrics, records, asJSON, cmd.OutOrStdout())
+			return benchDrain(cmd.Context(), metrics, lane, records, asJSON, cmd.OutOrStdout())
 		}}
 	drain.Flags().StringVar(&metrics, "metrics", "http://127.0.0.1:9464/metrics", "the worker's metrics page")
+	drain.Flags().StringVar(&lane, "lane", freshet.LiveLane, "lane that works it off")
 	drain.Flags().Int64Var(&records, "records", 0, "records on the topic")
 	cmd.AddCommand(newBenchPipelineCommand(g, &asJSON), newBenchIndexCommand(g, &asJSON), newBenchStepCommand(g, &asJSON), fresh, drain)
 	return cmd
@@ -244,7 +245,7 @@ func (b *freshnessBench) await(ctx context.Context) error {
 }
 
 // benchDrain watches a worker's applied offsets until they reach the number of records.
-func benchDrain(ctx context.Context, url string, records int64, asJSON bool, w io.Writer) error {
+func benchDrain(ctx context.Context, url, lane string, records int64, asJSON bool, w io.Writer) error {
 	if records <= 0 {
 		return errors.New("--records: say how many records are on the topic")
 	}
@@ -254,7 +255,7 @@ func benchDrain(ctx context.Context, url string, records int64, asJSON bool, w i
 	var began time.Time
 	var first int64
 	for {
-		applied, err := appliedOffsets(ctx, url)
+		applied, err := appliedOffsets(ctx, url, lane)
 		now := time.Now()
 		if err == nil && applied > 0 && began.IsZero() {
 			began, first = now, applied
@@ -280,7 +281,7 @@ func benchDrain(ctx context.Context, url string, records int64, asJSON bool, w i
 	}
 }
 
-func appliedOffsets(ctx context.Context, url string) (sum int64, err error) {
+func appliedOffsets(ctx context.Context, url, lane string) (sum int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -294,7 +295,7 @@ func appliedOffsets(ctx context.Context, url string) (sum int64, err error) {
 	defer res.Body.Close()
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {
-		if rest, ok := strings.CutPrefix(lines.Text(), "freshet_applied_offset{"); ok && !strings.Contains(rest, `lane="`) { // live's have no such label
+		if rest, ok := strings.CutPrefix(lines.Text(), "freshet_applied_offset{"); ok && ofLane(rest, lane) {
 			if _, value, ok := strings.Cut(rest, "} "); ok {
 				v, err := strconv.ParseFloat(value, 64)
 				if err != nil {
@@ -305,4 +306,12 @@ func appliedOffsets(ctx context.Context, url string) (sum int64, err error) {
 		}
 	}
 	return sum, lines.Err()
+}
+
+// ofLane tells whether labels are a lane's; live's name none.
+func ofLane(labels, lane string) bool {
+	if lane == freshet.LiveLane {
+		return !strings.Contains(labels, `lane="`)
+	}
+	return strings.Contains(labels, `lane="`+lane+`"`)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,13 +37,16 @@ type lane struct {
 	engine   *recommend.Engine
 	consumer *stream.Consumer
 	recovery *recovery
-	feedback *feedbackPart  // nil: this lane does not join impressions
+	feedback *feedbackPart // nil: this lane does not join impressions
+	caught   atomic.Bool   // the table says that it has caught up
+	pace     pace
 	closers  []func() error // in order of opening
 }
 
 // openLane opens every part of a lane, or says which one could not be opened; then nothing stays open.
 func (w *worker) openLane(ctx context.Context, row freshet.Lane) (l *lane, err error) {
 	l = &lane{w: w, row: row, name: row.Name, log: w.log, metrics: w.metrics.Lane(row.Name)}
+	l.caught.Store(row.Caught)
 	if row.Name != freshet.LiveLane {
 		l.log = w.log.With(zap.String("lane", row.Name))
 	}
@@ -175,6 +179,7 @@ func (l *lane) Run(ctx context.Context) error {
 		if l.feedback != nil {
 			g.Go(func() error { return l.feedback.Run(ctx) })
 		}
+		g.Go(func() error { l.catchUp(ctx); return nil })
 		return l.consumer.Run(ctx)
 	})
 	return g.Wait()

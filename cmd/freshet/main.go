@@ -69,7 +69,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar(&g.config, "config", "", "YAML file (default: $FRESHET_CONFIG, else the built-in defaults)")
 	root.PersistentFlags().StringArrayVar(&g.sets, "set", nil, "set one key, e.g. --set kafka.brokers=10.0.0.1:9092 (repeatable)")
-	root.AddCommand(newDemoCommand(g), newServeCommand(g), newImportCommand(g), newExportCommand(g), newUserCommand(g), newDLQCommand(g), newBundleCommand(g), newEvalCommand(g), newBenchCommand(g), newDoctorCommand(g), newConfigCommand(g))
+	root.AddCommand(newDemoCommand(g), newServeCommand(g), newImportCommand(g), newExportCommand(g), newUserCommand(g), newDLQCommand(g), newLanesCommand(g), newReplayCommand(g), newBundleCommand(g), newEvalCommand(g), newBenchCommand(g), newDoctorCommand(g), newConfigCommand(g))
 	return root
 }
 

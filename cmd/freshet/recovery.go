@@ -67,6 +67,9 @@ func (r *recovery) Open(ctx context.Context) error {
 
 // Handle implements stream.Handler.
 func (r *recovery) Handle(ctx context.Context, events []freshet.Event) ([]freshet.Publication, error) {
+	if err := r.l.yield(ctx, len(events)); err != nil { // before the gate: waiting must not hold anybody up
+		return nil, err
+	}
 	r.gate.RLock()
 	epoch := r.epoch
 	lists, err := r.handle(ctx, events)
@@ -105,6 +108,31 @@ func (g guarded) Load(ctx context.Context, users []string) ([][]byte, error) {
 	}
 	if err := g.l.recovery.marks.Hold(ctx); err != nil {
 		return nil, fmt.Errorf("look for %d users: %w", len(users), err)
+	}
+	return g.adopt(ctx, users, profiles)
+}
+
+// adopt gives users whom a lane meets for the first time the profile that another lane has of them, as long as it takes them over.
+func (g guarded) adopt(ctx context.Context, users []string, profiles [][]byte) ([][]byte, error) {
+	if g.l.row.Seed == "" || g.l.caught.Load() {
+		return profiles, nil
+	}
+	var missing []string
+	var at []int
+	for i, p := range profiles {
+		if p == nil {
+			missing, at = append(missing, users[i]), append(at, i)
+		}
+	}
+	if n, err := g.Redis.Adopt(ctx, g.l.row.Seed, missing); err != nil || n == 0 {
+		return profiles, err
+	}
+	found, err := g.Redis.Load(ctx, missing)
+	if err != nil {
+		return nil, err
+	}
+	for k, i := range at {
+		profiles[i] = found[k]
 	}
 	return profiles, nil
 }

@@ -47,7 +47,7 @@ func (e *Engine) save(ctx context.Context, hot *hotProfiles, tasks []*task) (lis
 			e.judgeList(t)
 			lists = append(lists, t.publications()...)
 		case freshet.Outranked: // another lane owns the user by now, and publishes
-			hot.put(t.user, t.profile, freshet.VersionOf(t.encoded))
+			hot.put(t.user, t.profile, freshet.VersionOf(t.encoded), t.listed)
 			e.settle(t)
 		case freshet.Newer:
 			e.obs.Fenced("newer")

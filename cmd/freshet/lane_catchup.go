@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"freshet"
+	rules "freshet/internal/lane"
+	"freshet/internal/recommend"
+	"freshet/stream"
+)
+
+// laneProgress is what a worker leaves in Redis of each partition while a lane catches up.
+type laneProgress struct {
+	From    int64 `json:"from"` // where it was when the lane began
+	Applied int64 `json:"applied"`
+	End     int64 `json:"end"`
+	Seeded  int   `json:"seeded"` // users whose profile and lists were taken over by the scan
+	Users   int   `json:"users"`  // users that the scan has to look at
+	Scanned bool  `json:"scanned"`
+	Caught  bool  `json:"caught"`
+	Began   int64 `json:"began"` // Unix milliseconds
+	At      int64 `json:"at"`
+}
+
+// caughtWithin is how far behind a lane may be that counts as caught up.
+const caughtWithin = time.Second
+
+// catchUp follows a new lane until it has caught up: it leaves its progress in Redis, takes profiles over by a scan where the lane
+// begins with another one's, and notes in the table when every partition has caught up, whoever works on it.
+func (l *lane) catchUp(ctx context.Context) {
+	if l.caught.Load() {
+		return
+	}
+	s := &seeding{l: l, parts: map[int32]*laneProgress{}}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for failing := false; !l.caught.Load(); {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := s.step(ctx)
+		if err != nil && ctx.Err() == nil && !failing {
+			l.log.Warn("catching up is held up; trying again every second", zap.Error(err))
+		}
+		failing = err != nil
+		if row, ok := l.w.table.Load().Lanes[l.name]; ok && row.Caught {
+			l.caught.Store(true)
+			l.log.Info("the lane has caught up")
+		}
+	}
+}
+
+type seeding struct {
+	l     *lane
+	parts map[int32]*laneProgress
+}
+
+// step looks at the partitions of this moment, scans for those that nobody has scanned, and reports.
+func (s *seeding) step(ctx context.Context) error {
+	stored, err := s.l.store.Progress(ctx, s.l.name)
+	if err != nil {
+		return err
+	}
+	known := map[int32]laneProgress{}
+	for p, b := range stored {
+		var v laneProgress
+		if err := json.Unmarshal(b, &v); err != nil {
+			return fmt.Errorf("progress of partition %d: %w", p, err)
+		}
+		known[p] = v
+	}
+	now := time.Now()
+	mine := map[int32]*laneProgress{}
+	todo := false
+	for _, p := range s.l.consumer.Status() {
+		v, ok := known[p.Source.Partition]
+		if !ok {
+			v = laneProgress{From: max(p.Committed, 0), Began: now.UnixMilli(), Scanned: s.l.row.Seed == ""}
+		}
+		v.Applied, v.End, v.At = p.Applied, p.End, now.UnixMilli()
+		v.Caught = v.Scanned && p.State == stream.StateRunning && (p.Records() == 0 || p.Lag < caughtWithin)
+		todo = todo || !v.Scanned
+		mine[p.Source.Partition], known[p.Source.Partition] = &v, v
+	}
+	s.parts = mine
+	if err := s.report(ctx); err != nil {
+		return err
+	}
+	if todo {
+		return s.scan(ctx)
+	}
+	return s.finish(ctx, known)
+}
+
+func (s *seeding) report(ctx context.Context) error {
+	out := map[int32][]byte{}
+	for p, v := range s.parts {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		out[p] = b
+	}
+	return s.l.store.PutProgress(ctx, out)
+}
+
+// finish notes in the table that the lane has caught up, when every partition has.
+func (s *seeding) finish(ctx context.Context, known map[int32]laneProgress) error {
+	conn, err := connection(s.l.cfg)
+	if err != nil {
+		return err
+	}
+	n, err := stream.Partitions(ctx, conn, s.l.cfg.Kafka.Topics.Events)
+	if err != nil {
+		return err
+	}
+	for p := range n {
+		if !known[int32(p)].Caught {
+			return nil
+		}
+	}
+	_, err = s.l.store.ChangeLanes(ctx, func(t *freshet.LaneTable) error { return rules.CatchUp(t, s.l.name) })
+	return err
+}
+
+// seedBatch is how many users are taken over at once.
+const seedBatch = 64
+
+// scan takes over the users of the partitions at hand whom the lane has no list of. Whoever comes with an event meanwhile is taken
+// over by that: a save finds the newer profile and leaves it.
+func (s *seeding) scan(ctx context.Context) error {
+	conn, err := connection(s.l.cfg)
+	if err != nil {
+		return err
+	}
+	n, err := stream.Partitions(ctx, conn, s.l.cfg.Kafka.Topics.Events)
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	var users []string
+	err = s.l.store.EachProfile(ctx, s.l.row.Seed, func(found []string) error {
+		for _, u := range found {
+			if p := s.parts[stream.PartitionOf(u, n)]; p != nil && !p.Scanned && !seen[u] {
+				seen[u] = true
+				users = append(users, u)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range s.parts {
+		if !p.Scanned {
+			p.Users, p.Seeded = 0, 0
+		}
+	}
+	for _, u := range users {
+		s.parts[stream.PartitionOf(u, n)].Users++
+	}
+	for told := time.Now(); len(users) > 0; {
+		batch := users[:min(seedBatch, len(users))]
+		if err := s.l.yield(ctx, len(batch)); err != nil {
+			return err
+		}
+		if err := s.takeOver(ctx, batch); err != nil {
+			return err
+		}
+		for _, u := range batch {
+			s.parts[stream.PartitionOf(u, n)].Seeded++
+		}
+		if users = users[len(batch):]; time.Since(told) > time.Second {
+			told = time.Now()
+			if err := s.report(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range s.parts {
+		p.Scanned = true
+	}
+	return s.report(ctx)
+}
+
+// takeOver gives users their profile in this lane and the lists of this lane's bundle.
+func (s *seeding) takeOver(ctx context.Context, users []string) error {
+	var keys, own []freshet.RecordKey
+	for _, u := range users {
+		keys = append(keys, freshet.RecordKey{UserID: u, Surface: s.l.cfg.Surfaces[0].Name, Place: freshet.PlacePublic})
+		own = append(own, freshet.RecordKey{UserID: u, Surface: s.l.cfg.Surfaces[0].Name, Place: freshet.PlaceOwn})
+	}
+	if _, err := s.l.store.Adopt(ctx, s.l.row.Seed, users); err != nil {
+		return err
+	}
+	lists, err := s.l.store.Records(ctx, keys)
+	if err != nil {
+		return err
+	}
+	have, err := s.l.store.Records(ctx, own)
+	if err != nil {
+		return err
+	}
+	var renew []recommend.Renewal
+	for i, u := range users {
+		if lists[i] == nil || have[i] != nil {
+			continue // he has no list anywhere, or has one here
+		}
+		r, err := renewalOf(u, lists[i], int32(s.l.cfg.Kafka.Incarnation))
+		if err != nil {
+			return err
+		}
+		renew = append(renew, r)
+	}
+	public, err := s.l.engine.Renew(ctx, renew)
+	if err != nil || len(public) == 0 {
+		return err
+	}
+	return s.l.w.producer.PublishLists(ctx, public)
+}
+
+// renewalOf names the event that the user's list was computed after.
+func renewalOf(user string, list []byte, incarnation int32) (recommend.Renewal, error) {
+	var r freshet.Recommendation
+	if err := json.Unmarshal(list, &r); err != nil {
+		return recommend.Renewal{}, fmt.Errorf("read a list: %w", err)
+	}
+	at, err := time.Parse(time.RFC3339Nano, r.Event.Timestamp)
+	if err != nil {
+		return recommend.Renewal{}, fmt.Errorf("read a list: %w", err)
+	}
+	return recommend.Renewal{UserID: user, Event: freshet.Event{ID: r.Event.EventID, UserID: user, Time: at.UnixMilli(),
+		Position: freshet.Position{Source: freshet.Source{Topic: r.Event.Topic, Incarnation: incarnation, Partition: r.Event.Partition}, Offset: r.Event.Offset}}}, nil
+}
+
+// pace holds a lane to its rate while it catches up.
+type pace struct {
+	mu   sync.Mutex
+	next time.Time
+}
+
+// yieldAbove is how far live traffic of this process may fall behind before a lane that catches up waits for it, and yieldFor is
+// how long such a lane waits at most before each batch: it must not starve either.
+const (
+	yieldAbove = 20 * time.Millisecond
+	yieldEach  = 5 * time.Millisecond
+	yieldFor   = 250 * time.Millisecond
+)
+
+// yield waits before a lane that has not caught up works on n events: for its rate, and for live traffic, which comes first.
+func (l *lane) yield(ctx context.Context, n int) error {
+	if l.caught.Load() {
+		return nil
+	}
+	if l.row.Rate > 0 {
+		l.pace.mu.Lock()
+		now := time.Now()
+		wait := l.pace.next.Sub(now)
+		l.pace.next = now.Add(max(wait, 0) + time.Duration(float64(n)/float64(l.row.Rate)*float64(time.Second)))
+		l.pace.mu.Unlock()
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+	for waited := time.Duration(0); waited < yieldFor && l.w.liveLag() > yieldAbove; waited += yieldEach {
+		if err := sleep(ctx, yieldEach); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// liveLag is how far the live lane is behind in this process.
+func (w *worker) liveLag() (worst time.Duration) {
+	w.mu.Lock()
+	l := w.lanes[w.table.Load().Live]
+	w.mu.Unlock()
+	if l == nil || !l.caught.Load() {
+		return 0
+	}
+	for _, p := range l.consumer.Status() {
+		worst = max(worst, p.Lag)
+	}
+	return worst
+}
