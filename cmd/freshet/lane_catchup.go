@@ -172,7 +172,7 @@ func (s *seeding) scan(ctx context.Context) error {
 		if err := s.l.yield(ctx, len(batch)); err != nil {
 			return err
 		}
-		if err := s.takeOver(ctx, batch); err != nil {
+		if err := s.l.takeOver(ctx, batch); err != nil {
 			return err
 		}
 		for _, u := range batch {
@@ -192,20 +192,20 @@ func (s *seeding) scan(ctx context.Context) error {
 }
 
 // takeOver gives users their profile in this lane and the lists of this lane's bundle.
-func (s *seeding) takeOver(ctx context.Context, users []string) error {
+func (l *lane) takeOver(ctx context.Context, users []string) error {
 	var keys, own []freshet.RecordKey
 	for _, u := range users {
-		keys = append(keys, freshet.RecordKey{UserID: u, Surface: s.l.cfg.Surfaces[0].Name, Place: freshet.PlacePublic})
-		own = append(own, freshet.RecordKey{UserID: u, Surface: s.l.cfg.Surfaces[0].Name, Place: freshet.PlaceOwn})
+		keys = append(keys, freshet.RecordKey{UserID: u, Surface: l.cfg.Surfaces[0].Name, Place: freshet.PlacePublic})
+		own = append(own, freshet.RecordKey{UserID: u, Surface: l.cfg.Surfaces[0].Name, Place: freshet.PlaceOwn})
 	}
-	if _, err := s.l.store.Adopt(ctx, s.l.row.Seed, users); err != nil {
+	if _, err := l.store.Adopt(ctx, l.row.Seed, users); err != nil {
 		return err
 	}
-	lists, err := s.l.store.Records(ctx, keys)
+	lists, err := l.store.Records(ctx, keys)
 	if err != nil {
 		return err
 	}
-	have, err := s.l.store.Records(ctx, own)
+	have, err := l.store.Records(ctx, own)
 	if err != nil {
 		return err
 	}
@@ -214,17 +214,17 @@ func (s *seeding) takeOver(ctx context.Context, users []string) error {
 		if lists[i] == nil || have[i] != nil {
 			continue // he has no list anywhere, or has one here
 		}
-		r, err := renewalOf(u, lists[i], int32(s.l.cfg.Kafka.Incarnation))
+		r, err := renewalOf(u, lists[i], int32(l.cfg.Kafka.Incarnation))
 		if err != nil {
 			return err
 		}
 		renew = append(renew, r)
 	}
-	public, err := s.l.engine.Renew(ctx, renew)
+	public, err := l.engine.Renew(ctx, renew)
 	if err != nil || len(public) == 0 {
 		return err
 	}
-	return s.l.w.producer.PublishLists(ctx, public)
+	return l.w.producer.PublishLists(ctx, public)
 }
 
 // renewalOf names the event that the user's list was computed after.
@@ -247,12 +247,12 @@ type pace struct {
 	next time.Time
 }
 
-// yieldAbove is how far live traffic of this process may fall behind before a lane that catches up waits for it, and yieldFor is
-// how long such a lane waits at most before each batch: it must not starve either.
+// yieldAbove is how far live traffic of this process may fall behind before a lane that catches up waits for it, looking again every
+// yieldEach, and yieldFor is how long such a lane waits at most before each batch: it must not starve either.
 const (
-	yieldAbove = 20 * time.Millisecond
+	yieldAbove = 30 * time.Millisecond
 	yieldEach  = 5 * time.Millisecond
-	yieldFor   = 250 * time.Millisecond
+	yieldFor   = 50 * time.Millisecond
 )
 
 // yield waits before a lane that has not caught up works on n events: for its rate, and for live traffic, which comes first.

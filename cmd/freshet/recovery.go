@@ -127,6 +127,10 @@ func (g guarded) adopt(ctx context.Context, users []string, profiles [][]byte) (
 	if n, err := g.Redis.Adopt(ctx, g.l.row.Seed, missing); err != nil || n == 0 {
 		return profiles, err
 	}
+	// The other lane may have been ahead: a profile that covers the event at hand leads to no list, so that one is made here.
+	if err := g.l.takeOver(ctx, missing); err != nil {
+		return nil, err
+	}
 	found, err := g.Redis.Load(ctx, missing)
 	if err != nil {
 		return nil, err
