@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SETUP := deployments/setup
 PYTHON := PYTHONPATH=models .freshet/venv/bin/python
 
-.PHONY: onnxruntime encoder help build demo test real bench-pipeline chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
+.PHONY: onnxruntime encoder help build demo test real replay-check bench-pipeline chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ real: ## the main job on real servers and real ratings, checked (KEEP=1 leaves t
 	@$(SETUP)/python.sh train
 	@$(MAKE) build
 	@KEEP=$(KEEP) deployments/real/run
+
+replay-check: ## a full replay with a kill -9 in it, compared byte for byte with live; timed beside live traffic (KEEP=1 leaves the servers up)
+	@$(SETUP)/onnxruntime.sh
+	@$(SETUP)/encoder.sh
+	@$(SETUP)/python.sh train
+	@$(MAKE) build
+	@KEEP=$(KEEP) deployments/replay/run
 
 bench-pipeline: ## the whole path at full speed and at fixed rates, with the floors under it (ITEMS=n, ARGS="--events 100000")
 	@$(SETUP)/onnxruntime.sh

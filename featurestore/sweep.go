@@ -19,11 +19,11 @@ type StoredRecord struct {
 	Value []byte
 }
 
-// EachRecord hands over every list that this lane's users have, some hundred at a time, in no order, by one call of f at a time. Lists
+// EachRecord hands over every public list, some hundred at a time, in no order, by one call of f at a time. Lists
 // that come or go meanwhile may be missed or seen. It walks through all keys of every master.
 func (r *Redis) EachRecord(ctx context.Context, f func(records []StoredRecord) error) error {
 	var one sync.Mutex
-	head := strings.TrimSuffix(r.keys.record(freshet.PlaceConfigured, "", freshet.HomeSurface), "}")
+	head := strings.TrimSuffix(r.keys.record(freshet.PlacePublic, "", freshet.HomeSurface), "}")
 	return r.eachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
 		for cursor := uint64(0); ; {
 			found, next, err := c.Scan(ctx, cursor, globEscaped(head)+"*", 2000).Result()
@@ -38,7 +38,7 @@ func (r *Redis) EachRecord(ctx context.Context, f func(records []StoredRecord) e
 					surface = freshet.HomeSurface
 				}
 				if ok {
-					keys = append(keys, freshet.RecordKey{UserID: freshet.UnescapeID(user), Surface: freshet.UnescapeID(surface)})
+					keys = append(keys, freshet.RecordKey{UserID: freshet.UnescapeID(user), Surface: freshet.UnescapeID(surface), Place: freshet.PlacePublic})
 				}
 			}
 			values, err := r.Records(ctx, keys)

@@ -169,6 +169,21 @@ func diagnoseRedis(ctx context.Context, cfg Config, r *report, log *zap.Logger) 
 	}
 	for name, lane := range table.Lanes {
 		r.ok("lane "+name, fmt.Sprintf("bundle %s, share %v, table version %d", lane.Fingerprint, lane.Share, table.Version))
+		if lane.Dropping {
+			r.warn("lane "+name, "it is being dropped", "freshet lanes drop "+name+" finishes it")
+		}
+	}
+	if table.Sweep > 0 {
+		r.warn("lanes", "some users who changed lanes still have their former lane's list", "run the last freshet lanes promote or share again")
+	}
+	spaces, err := store.Namespaces(ctx)
+	if err != nil {
+		r.fail("lanes", err.Error(), "")
+	}
+	for name, keys := range spaces {
+		if _, known := table.Lanes[name]; !known && table.Version > 0 {
+			r.warn("namespace "+name, fmt.Sprintf("%d keys of no lane", keys), "freshet lanes drop "+name+" deletes them")
+		}
 	}
 }
 

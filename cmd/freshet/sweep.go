@@ -28,7 +28,7 @@ const (
 
 // sweepStanding takes unavailable items out of standing lists until ctx ends. The catalogue has been read.
 func (l *lane) sweepStanding(ctx context.Context) {
-	if l.name != freshet.LiveLane || !l.cfg.Catalogue.Only {
+	if !l.cfg.Catalogue.Only {
 		return
 	}
 	tick := time.NewTicker(time.Second)
@@ -40,7 +40,7 @@ func (l *lane) sweepStanding(ctx context.Context) {
 		if now := l.w.items.Lost(); now != lost {
 			lost, due = now, time.Now()
 		}
-		if began := time.Now(); !due.IsZero() && began.After(rested) {
+		if began := time.Now(); l.live() && !due.IsZero() && began.After(rested) {
 			swept, err := l.sweepOnce(ctx, due)
 			if err != nil && !failing && ctx.Err() == nil {
 				l.log.Warn("standing lists cannot be swept; trying again every second", zap.Error(err))

@@ -21,7 +21,7 @@ func (e *Engine) standing(ctx context.Context, tasks []*task) error {
 	for _, t := range tasks {
 		t.standing = nil
 		if t.base != "" && len(t.profile.Window) > 0 {
-			keys, asked = append(keys, freshet.RecordKey{UserID: t.user, Surface: freshet.HomeSurface}), append(asked, t)
+			keys, asked = append(keys, freshet.RecordKey{UserID: t.user, Surface: freshet.HomeSurface, Place: t.placing}), append(asked, t)
 		}
 	}
 	if len(keys) == 0 {
