@@ -213,8 +213,8 @@ func (c *comparing) add(user string, listA, listB, profileA, profileB []byte) er
 	if same, _ := sameItems(listA, listB); same {
 		d.ListsIdentical++
 	}
-	at10 := overlap(a.Items, b.Items, 10)
-	c.overlapK += overlap(a.Items, b.Items, d.K)
+	at10 := overlapAt(a.Items, b.Items, 10)
+	c.overlapK += overlapAt(a.Items, b.Items, d.K)
 	c.users = append(c.users, userDiff{user, at10})
 	rank := map[string]int{}
 	for i := range a.Items {
@@ -247,8 +247,8 @@ func segmentOf(rev uint64) string {
 	return "over 100 events"
 }
 
-// overlap is the share of the first k places whose items both lists have there, in any order.
-func overlap(a, b []freshet.RecommendedItem, k int) float64 {
+// overlapAt is the share of the first k places whose items both lists have there, in any order.
+func overlapAt(a, b []freshet.RecommendedItem, k int) float64 {
 	a, b = a[:min(k, len(a))], b[:min(k, len(b))]
 	n := 0
 	for i := range a {
