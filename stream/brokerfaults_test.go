@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -75,4 +76,22 @@ func TestWhateverABrokerAnswersEveryEventIsAppliedOnce(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// A broker that has just started does not know yet who coordinates a group. That is no answer to what the group has committed.
+func TestCommittedOffsetsAreAskedForUntilThereIsAnAnswer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, fakeBroker(t), 2)
+	cfg := r.config()
+	r.commit(cfg.Group, cfg.Topic, map[int]int64{0: 7})
+	for _, err := range []*kerr.Error{kerr.NotCoordinator, kerr.CoordinatorLoadInProgress} {
+		r.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Group: cfg.Group, Err: err, Count: 2})
+		got, err := Committed(t.Context(), cfg.Connection, cfg.Group, cfg.Topic)
+		if err != nil || len(got) != 1 || got[0] != 7 {
+			t.Fatalf("%v, %v", got, err)
+		}
+	}
+	if _, err := Committed(t.Context(), cfg.Connection, cfg.Group, "no-such-topic"); !errors.Is(err, ErrNoTopic) {
+		t.Fatalf("%v", err)
+	}
 }

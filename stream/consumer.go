@@ -452,15 +452,27 @@ func (c *Consumer) Rewind(to map[int32]int64) {
 	}
 }
 
+// patience bounds how long a question that a person or a start waits for is asked again, while a broker that has just started
+// finds its coordinators.
+const patience = 30 * time.Second
+
 // Committed asks for a group's committed offsets of a topic; partitions without one are left out. An empty map means that the
-// group never committed.
+// group never committed; ErrNoTopic, that there is no such topic. A broker that cannot tell yet is asked again, half a minute long.
 func Committed(ctx context.Context, conn Connection, group, topic string) (map[int32]int64, error) {
 	client, trans, err := conn.withDefaults().client(topic)
 	if err != nil {
 		return nil, err
 	}
 	defer trans.CloseIdleConnections()
-	return committed(ctx, client, group, topic)
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for pause := (backoff{}); ; {
+		offsets, err := committed(ctx, client, group, topic)
+		var answer kafka.Error
+		if !errors.As(err, &answer) || !answer.Temporary() || errors.Is(err, ErrNoTopic) || !pause.wait(waiting) {
+			return offsets, err
+		}
+	}
 }
 
 func committed(ctx context.Context, client *kafka.Client, group, topic string) (map[int32]int64, error) {
