@@ -14,12 +14,35 @@ type Candidate struct {
 	Score  float32
 }
 
+// Opinion is what one source makes of one subject, for sources that answer from memory: what they work out to propose also scores
+// and explains. It is used by one goroutine; what it returns is valid until Close.
+type Opinion interface {
+	// Propose gives up to n candidates, best first.
+	Propose(n int) []Candidate
+	// Score writes the source's score of each item.
+	Score(items []string, out []float32)
+	// Because names the item of the subject's history that led to an item; "" = none did.
+	Because(item string) string
+	// Close gives the memory back.
+	Close()
+}
+
+// Transition is one step of some user from an item to another, or the sum of several. To = "" counts how often From was met.
+type Transition struct {
+	From, To string
+	Weight   float64 // positive
+	Time     int64   // event time, Unix milliseconds
+}
+
 // Lesson is one applied event together with what the user had done before, for sources that learn from the stream.
 type Lesson struct {
 	Event  *Event
 	Type   EventType
-	Before []Entry // the window before this event; read only, valid during the call
+	Before []Entry // the latest MaxBefore entries of the window before this event; read only, valid during the call
 }
+
+// MaxBefore bounds Lesson.Before.
+const MaxBefore = 32
 
 // RecordKey names one stored list.
 type RecordKey struct {

@@ -38,7 +38,7 @@ type Config struct {
 
 	JoinTTL time.Duration // of a user's join of impressions and outcomes, renewed by each change. Default 2 h; longer than its window
 
-	HalfLife       time.Duration // of item-to-item transition counts; the same for every worker of a lane. Default 14 days
+	HalfLife       time.Duration // of item-to-item transition counts; the same for every worker of a lane. Default 60 days
 	TransitionKeep int           // successors kept per item, the strongest. Default 128
 }
 
@@ -75,7 +75,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.PoolSize, 16)
 	setDefault(&c.Pipeline, 64)
 	setDefault(&c.JoinTTL, 2*time.Hour)
-	setDefault(&c.HalfLife, 14*24*time.Hour)
+	setDefault(&c.HalfLife, 60*24*time.Hour)
 	setDefault(&c.TransitionKeep, 128)
 	return c
 }

@@ -8,14 +8,12 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"freshet"
 )
 
 // Transition is one step of some user from an item to another, or the sum of several.
-type Transition struct {
-	From, To string
-	Weight   float64 // positive
-	Time     int64   // event time, Unix milliseconds
-}
+type Transition = freshet.Transition
 
 // Transition counts are shared by all workers of a lane: one sorted set per item, its strongest successors only, each with a
 // weight that halves every Config.HalfLife. A set's score is the logarithm of the weight inflated by its event time

@@ -10,7 +10,6 @@ import (
 
 	"freshet"
 	"freshet/featurestore"
-	"freshet/internal/candidate"
 	"freshet/internal/recommend"
 	"freshet/models"
 )
@@ -58,8 +57,7 @@ func benchmarkHandle(b *testing.B, size int, late float64) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	popular := candidate.NewPopular(popularHalfLife)
-	engine, err := recommend.New(ec, memory, bundle, index, sourcesOf(bundle, index, popular), unobserved{}, zap.NewNop())
+	engine, err := recommend.New(ec, memory, bundle, index, newSources(cfg, bundle, index, time.Now).all, unobserved{}, zap.NewNop())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -84,7 +82,7 @@ func benchmarkHandle(b *testing.B, size int, late float64) {
 				return e
 			})
 		}
-		popular.Refresh()
+
 	}
 	load.base, load.late = load.base+56*60_000, late
 	b.ReportAllocs()

@@ -12,7 +12,6 @@ import (
 
 	"freshet"
 	"freshet/featurestore"
-	"freshet/internal/candidate"
 	"freshet/internal/recommend"
 	"freshet/stream"
 )
@@ -105,11 +104,12 @@ func seedProfiles(ctx context.Context, at *lane, l *benchLoad, history int) erro
 	if err != nil {
 		return err
 	}
+	cfg.Item = at.w.items.Item
 	memory, err := featurestore.NewMemory(featurestore.Config{Owner: true, CV: 1}, time.Now)
 	if err != nil {
 		return err
 	}
-	engine, err := recommend.New(cfg, memory, at.bundle, at.index, sourcesOf(at.bundle, at.index, candidate.NewPopular(popularHalfLife)), unobserved{}, zap.NewNop())
+	engine, err := recommend.New(cfg, memory, at.bundle, at.index, newSources(at.cfg, at.bundle, at.index, time.Now).all, unobserved{}, zap.NewNop())
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 
 	"freshet"
 	"freshet/featurestore"
-	"freshet/internal/candidate"
 	"freshet/internal/recommend"
 	"freshet/models"
 )
@@ -181,7 +180,7 @@ func (b *stepBench) group(ctx context.Context, history int) (*still, *recommend.
 }
 
 func (b *stepBench) engine(cfg recommend.Config, store recommend.Store) (*recommend.Engine, error) {
-	return recommend.New(cfg, store, b.bundle, b.index, sourcesOf(b.bundle, b.index, candidate.NewPopular(popularHalfLife)), unobserved{}, zap.NewNop())
+	return recommend.New(cfg, store, b.bundle, b.index, newSources(DefaultConfig(), b.bundle, b.index, time.Now).all, unobserved{}, zap.NewNop())
 }
 
 // batch is one event of each user. A late one falls among the last few of its user.

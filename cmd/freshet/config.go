@@ -25,6 +25,9 @@ type Config struct {
 	Profile   ProfileConfig  `yaml:"profile"`
 	Events    EventsConfig   `yaml:"events"`
 	Feedback  FeedbackConfig `yaml:"feedback"`
+	Covisit   CovisitBlock   `yaml:"covisit"`
+	NewItems  NewItemsBlock  `yaml:"new_items"`
+	Fusion    FusionBlock    `yaml:"fusion"`
 	Surfaces  []SurfaceBlock `yaml:"surfaces" doc:"the lists every user gets"`
 	Lane      string         `yaml:"lane" doc:"deployment whose bundle is model.bundle, and that verbs look at"`
 	Lanes     []string       `yaml:"lanes" doc:"further deployments that this worker runs; empty = all of the table, unless lane is not live"`
@@ -141,15 +144,6 @@ type TypeBlock struct {
 	Retracts  string   `yaml:"retracts,omitempty" doc:"type that a retraction looks for first"`
 }
 
-// SurfaceBlock is one list.
-type SurfaceBlock struct {
-	Name    string             `yaml:"name" doc:"home is the list whose key is freshet:recs:{user}"`
-	K       int                `yaml:"k" doc:"places"`
-	Weights map[string]float64 `yaml:"weights" doc:"source: weight in the fusion"`
-	Fill    string             `yaml:"fill,omitempty" doc:"source that fills places left empty"`
-	Exclude []string           `yaml:"exclude,omitempty" doc:"seen, purchased, dismissed"`
-}
-
 // HTTPConfig is the operators' listener.
 type HTTPConfig struct {
 	Listen string `yaml:"listen" doc:"metrics, health and pprof; loopback unless you open it; empty = none"`
@@ -174,6 +168,8 @@ func DefaultConfig() Config {
 		Catalogue: CatalogConfig{Only: true},
 		Ingest:    IngestConfig{MinTime: freshet.MinTime.Format(time.RFC3339)},
 		Profile:   ProfileConfig{MaxHistory: 50, Late: "reorder", HotUsers: 20_000, HotFor: Duration(10 * time.Minute)},
+		Covisit:   CovisitBlock{HalfLife: Duration(60 * 24 * time.Hour), Keep: 128, MaxItems: 100_000},
+		NewItems:  NewItemsBlock{MaxAge: Duration(14 * 24 * time.Hour), Budget: 100},
 		Surfaces: []SurfaceBlock{{Name: freshet.HomeSurface, K: 20, Weights: map[string]float64{"sequence": 1},
 			Fill: "popular", Exclude: []string{"purchased", "dismissed"}}},
 		Feedback: FeedbackConfig{Enabled: true, Window: Duration(30 * time.Minute), Grace: Duration(time.Minute)},
@@ -237,6 +233,7 @@ func (c *Config) Validate() error {
 	check(c.Bootstrap == "refuse" || c.Bootstrap == "auto", "bootstrap", "%q is not refuse or auto", c.Bootstrap)
 	check(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level), "log.level", "%q is not debug, info, warn or error", c.Log.Level)
 	check(c.Log.Format == "text" || c.Log.Format == "json", "log.format", "%q is not text or json", c.Log.Format)
+	c.checkFusion(check)
 	check(len(c.Surfaces) > 0, "surfaces", "at least one surface is needed")
 	if _, err := c.EventTypes(); err != nil {
 		bad = append(bad, err)

@@ -104,7 +104,7 @@ func readYAML(b []byte, c *Config) error {
 	}
 	for _, l := range leavesOf(reflect.ValueOf(c).Elem(), "") {
 		v := lookUp(present, l.path)
-		if k := l.value.Kind(); v == nil || k == reflect.String || k == reflect.Slice {
+		if k := l.value.Kind(); v == nil || k == reflect.String || k == reflect.Slice || k == reflect.Map {
 			continue // any text is good there; what is no text, the decoder refuses
 		}
 		if err := setValue(l.value, fmt.Sprint(v)); err != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 
 	"freshet"
 	"freshet/featurestore"
-	"freshet/internal/candidate"
 	"freshet/internal/dataset"
 	"freshet/internal/evaluate"
 	"freshet/internal/recommend"
@@ -46,11 +44,12 @@ func newEvalCommand(g *globals) *cobra.Command {
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&o.bundle, "bundle", "", "folder of the bundle (default: model.bundle)")
-	f.StringVar(&o.sources, "sources", o.sources, "what ranks: sequence, counts, or sequence,counts (fused; the weight is chosen on validation)")
+	f.StringVar(&o.sources, "sources", o.sources, "what ranks: all (the fusion of the home surface), or some of sequence, covisit, content, popular, trending; loo also: counts, sequence,counts")
 	f.Float64Var(&o.weight, "weight", o.weight, "weight of the counts in a fusion, instead of one chosen on validation")
 	f.IntVar(&o.k, "k", o.k, "places of the lists; at least 50")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	f.StringVar(&o.plot, "plot", "", "draw the result to this .png or .svg file")
+	cmd.AddCommand(newTuneCommand(g, o))
 	loo := &cobra.Command{Use: "loo", Short: "Leave-one-out: the last event of every user is hidden and ranked", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEval(cmd, g, o, leaveOneOut) }}
 	loo.Flags().StringVar(&o.data, "data", "", "file of events (required)")
@@ -75,6 +74,9 @@ type evaluation struct {
 	bundle  *models.Bundle
 	index   *models.Index
 	data    *evaluate.Log
+	sources *sources // of the latest engine
+
+	inspect func(who *freshet.Subject, items []string, scores [][]float32) // of the engines that are made
 }
 
 func runEval(cmd *cobra.Command, g *globals, o *evalOptions, protocol func(context.Context, *evaluation) (*evaluate.Report, error)) error {
@@ -98,8 +100,9 @@ func openEvaluation(g *globals, o *evalOptions) (*evaluation, error) {
 		return nil, errors.New("name the file of events: --data FILE for loo, --events FILE for prequential")
 	case o.k < 50 || o.k > 5000:
 		return nil, fmt.Errorf("--k %d: use 50 to 5000", o.k)
-	case !slices.Contains([]string{"sequence", "counts", "sequence,counts"}, o.sources):
-		return nil, fmt.Errorf("--sources %s: use sequence, counts or sequence,counts", o.sources)
+	}
+	if err := checkSources(o.sources); err != nil {
+		return nil, err
 	}
 	cfg, log, err := g.load()
 	if err != nil {
@@ -175,6 +178,11 @@ func readLog(path string, types *freshet.EventTypes, minTime time.Time) (*evalua
 // engine is the serving engine over a store in memory, with lists of --k places and the exact set of seen items kept out. weights
 // name the sources; counts may be nil when they do not take part.
 func (e *evaluation) engine(seen *evaluate.Seen, weights map[string]float64, extra ...recommend.Source) (*recommend.Engine, error) {
+	// Every source is asked for the whole catalogue: what an evaluation ranks must not depend on how deep serving looks.
+	return e.engineOf(seen, weights, max(e.data.Items.Len(), e.o.k), extra...)
+}
+
+func (e *evaluation) engineOf(seen *evaluate.Seen, weights map[string]float64, depth int, extra ...recommend.Source) (*recommend.Engine, error) {
 	store, err := featurestore.NewMemory(storeConfig(e.cfg), time.Now)
 	if err != nil {
 		return nil, err
@@ -183,22 +191,11 @@ func (e *evaluation) engine(seen *evaluate.Seen, weights map[string]float64, ext
 	if err != nil {
 		return nil, err
 	}
-	// Every source is asked for the whole catalogue: what an evaluation ranks must not depend on how deep serving looks.
-	cfg.Surfaces = []recommend.Surface{{Name: freshet.HomeSurface, K: e.o.k, Weights: weights, Depth: max(e.data.Items.Len(), e.o.k)}}
+	cfg.Surfaces = []recommend.Surface{{Name: freshet.HomeSurface, K: e.o.k, Weights: weights, Depth: depth}}
 	cfg.Excluded, cfg.HotUsers = seen.Excluded, 2*e.data.Users.Len()
-	sources := append(sourcesOf(e.bundle, e.index, candidate.NewPopular(popularHalfLife)), extra...)
-	return recommend.New(cfg, store, e.bundle, e.index, sources, unobserved{}, e.log)
-}
-
-// weights of the sources that --sources names; a is the weight of the counts beside the sequence model.
-func (e *evaluation) weights(a float64) map[string]float64 {
-	switch {
-	case e.o.sources == "counts":
-		return map[string]float64{"counts": 1}
-	case e.o.sources == "sequence,counts" && a > 0:
-		return map[string]float64{"sequence": 1, "counts": a}
-	}
-	return map[string]float64{"sequence": 1}
+	e.sources = newSources(e.cfg, e.bundle, e.index, time.Now)
+	cfg.Inspect = e.inspect
+	return recommend.New(cfg, store, e.bundle, e.index, append(e.sources.all, extra...), unobserved{}, e.log)
 }
 
 func leaveOneOut(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
@@ -239,139 +236,6 @@ func leaveOneOut(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	return r, nil
 }
 
-// chooseWeight tries the grid on the validation split: the last event but one of every user, with counts that have not seen it.
-func (e *evaluation) chooseWeight(ctx context.Context) (float64, []evaluate.Trial, error) {
-	split := e.data.LeaveOneOut(evaluate.Validation)
-	counts := evaluate.NewCounts(e.data.Items.Len(), evaluate.DefaultCountsConfig())
-	split.Teach(counts)
-	asked := &queryCatcher{queries: map[string][]float32{}}
-	engine, err := e.engine(split.Seen, map[string]float64{"query": 1}, asked)
-	if err != nil {
-		return 0, nil, err
-	}
-	bar := newProgress(os.Stderr, "users of the validation split")
-	if _, err := split.RankHandler(ctx, engine, func(done, total int) { bar.show(done, float64(done)/float64(total)) }); err != nil {
-		return 0, nil, err
-	}
-	bar.finish(len(split.Questions))
-	return evaluate.ChooseWeight(ctx, split, e.scorer(asked.queries), counts, evaluate.FuseGrid())
-}
-
-// queryCatcher is a source that proposes nothing and keeps what it was asked: each user's query after his last event.
-type queryCatcher struct{ queries map[string][]float32 }
-
-func (*queryCatcher) Name() string { return "query" }
-
-func (q *queryCatcher) Propose(_ context.Context, subjects []freshet.Subject, _ int) ([][]freshet.Candidate, error) {
-	for _, s := range subjects {
-		if s.Queries != nil {
-			q.queries[s.Profile.UserID] = slices.Clone(s.Queries[0])
-		}
-	}
-	return make([][]freshet.Candidate, len(subjects)), nil
-}
-
-func (*queryCatcher) Score(_ context.Context, _ *freshet.Subject, _ []string, out []float32) error {
-	clear(out)
-	return nil
-}
-
-// queryScorer scores the whole catalogue for users whose query is known.
-type queryScorer struct {
-	e       *evaluation
-	ids     []string
-	queries map[string][]float32
-}
-
-func (e *evaluation) scorer(queries map[string][]float32) *queryScorer {
-	s := &queryScorer{e: e, queries: queries, ids: make([]string, e.data.Items.Len())}
-	for i := range s.ids {
-		s.ids[i] = e.data.Items.ID(int32(i))
-	}
-	return s
-}
-
-func (*queryScorer) Name() string { return "sequence" }
-
-func (s *queryScorer) Score(ctx context.Context, asked []evaluate.Question, out [][]float32) error {
-	for i, q := range asked {
-		if query, ok := s.queries[s.e.data.Users.ID(q.User)]; ok {
-			copy(out[i], s.e.index.Score(ctx, query, s.ids))
-		} else {
-			clear(out[i])
-		}
-	}
-	return nil
-}
-
-// countsSource lets the transition counts of the evaluation take part in the engine's fusion: log(count + 1e-5) over the window.
-type countsSource struct {
-	data   *evaluate.Log
-	counts *evaluate.Counts
-	scores []float32
-}
-
-func (*countsSource) Name() string { return "counts" }
-
-func (c *countsSource) all(ctx context.Context, who *freshet.Subject) ([]float32, error) {
-	history := make([]int32, 0, len(who.Profile.Window))
-	for i := range who.Profile.Window {
-		if n, ok := c.data.Items.Lookup(who.Profile.Window[i].ItemID); ok {
-			history = append(history, n)
-		}
-	}
-	if c.scores == nil {
-		c.scores = make([]float32, c.data.Items.Len())
-	}
-	if err := c.counts.Score(ctx, []evaluate.Question{{History: history}}, [][]float32{c.scores}); err != nil {
-		return nil, err
-	}
-	return c.scores, nil
-}
-
-func (c *countsSource) Propose(ctx context.Context, subjects []freshet.Subject, n int) ([][]freshet.Candidate, error) {
-	out := make([][]freshet.Candidate, len(subjects))
-	for i := range subjects {
-		scores, err := c.all(ctx, &subjects[i])
-		if err != nil {
-			return nil, err
-		}
-		list := make([]freshet.Candidate, 0, len(scores))
-		for item, s := range scores {
-			if s > 0 {
-				list = append(list, freshet.Candidate{ItemID: c.data.Items.ID(int32(item)), Score: logCount(s)})
-			}
-		}
-		slices.SortStableFunc(list, func(a, b freshet.Candidate) int {
-			switch {
-			case a.Score > b.Score:
-				return -1
-			case a.Score < b.Score:
-				return 1
-			}
-			return 0
-		})
-		out[i] = list[:min(n, len(list))]
-	}
-	return out, nil
-}
-
-func (c *countsSource) Score(ctx context.Context, who *freshet.Subject, items []string, out []float32) error {
-	scores, err := c.all(ctx, who)
-	if err != nil {
-		return err
-	}
-	for i, id := range items {
-		out[i] = logCount(0)
-		if n, ok := c.data.Items.Lookup(id); ok {
-			out[i] = logCount(scores[n])
-		}
-	}
-	return nil
-}
-
-func logCount(c float32) float32 { return float32(math.Log(float64(c) + 1e-5)) }
-
 func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	if e.o.sources == "sequence,counts" && e.o.weight < 0 {
 		e.o.weight = 0.8
@@ -387,7 +251,7 @@ func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	live := evaluate.NewLive("live", e.data, seen, engine, 64)
+	live := evaluate.NewLive("live", e.data, seen, refreshing{engine, e.sources, e.weights(e.o.weight)}, 64)
 	counts := evaluate.NewCounts(n, evaluate.DefaultCountsConfig())
 	rows := []evaluate.Row{live, live.Refreshed("10min", 10*time.Minute), live.Refreshed("daily", 24*time.Hour),
 		evaluate.NewScorerRow(e.data, seen, counts), evaluate.NewScorerRow(e.data, seen, evaluate.NewPopularity(n))}

@@ -33,6 +33,7 @@ type lane struct {
 	bundle   *models.Bundle
 	index    *models.Index
 	store    *featurestore.Redis // a connection of its own: what one lane has not accepted must not be read by it through another
+	sources  *sources
 	popular  *candidate.Popular
 	engine   *recommend.Engine
 	consumer *stream.Consumer
@@ -114,7 +115,11 @@ func (l *lane) openEngine(ctx context.Context) (err error) {
 		return err
 	}
 	l.onClose(func() error { l.w.items.Detach(l.index); return nil })
-	l.popular = candidate.NewPopular(popularHalfLife)
+	l.sources = newSources(l.cfg, l.bundle, l.index, time.Now)
+	l.popular = l.sources.popular
+	if !l.cfg.counts() {
+		l.sources.covisit.Idle()
+	}
 	left, err := l.store.Popular(ctx, "", popularKept)
 	if err != nil {
 		return err
@@ -124,11 +129,11 @@ func (l *lane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg.Table = l.w.table.Load
+	cfg.Table, cfg.Item = l.w.table.Load, l.w.items.Item
 	if l.cfg.Catalogue.Only {
 		cfg.Available = l.w.items.Recommendable
 	}
-	l.engine, err = recommend.New(cfg, guarded{l.store, l}, l.bundle, l.index, sourcesOf(l.bundle, l.index, l.popular), l.metrics, l.log)
+	l.engine, err = recommend.New(cfg, guarded{l.store, l}, l.bundle, l.index, l.sources.all, l.metrics, l.log)
 	return err
 }
 
@@ -160,6 +165,7 @@ func (o observer) Moved(s freshet.Source, p stream.Progress) {
 func (l *lane) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { l.publishDefaults(ctx); return nil })
+	g.Go(func() error { l.shareSources(ctx); return nil })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -170,6 +176,9 @@ func (l *lane) Run(ctx context.Context) error {
 		if l.index.Len() == 0 {
 			l.log.Warn("nothing can be recommended: no item on the topic is known to the model or has a text it can read; publish items, or set catalogue.only: false",
 				zap.String("topic", l.cfg.Kafka.Topics.Items))
+		}
+		if err := l.warmSources(ctx); err != nil {
+			return err
 		}
 		if err := l.recovery.Open(ctx); err != nil {
 			return err
@@ -236,9 +245,10 @@ func engineConfig(cfg Config, types *freshet.EventTypes) (recommend.Config, erro
 		return recommend.Config{}, err
 	}
 	out := recommend.Config{Lane: cfg.Lane, CV: 1, Types: types, MaxHistory: cfg.Profile.MaxHistory, Late: late, Half: cfg.Model.State == "fp16",
-		HotFor: min(cfg.Profile.HotFor.D(), cfg.Redis.TTL.D()/4), HotUsers: cfg.Profile.HotUsers}
+		HotFor: min(cfg.Profile.HotFor.D(), cfg.Redis.TTL.D()/4), HotUsers: cfg.Profile.HotUsers,
+		Temperatures: cfg.Fusion.Temperatures}
 	for _, s := range cfg.Surfaces {
-		out.Surfaces = append(out.Surfaces, recommend.Surface{Name: s.Name, K: s.K, Weights: s.Weights, Fill: s.Fill, Exclude: s.Exclude})
+		out.Surfaces = append(out.Surfaces, s.surface())
 	}
 	return out, nil
 }

@@ -19,7 +19,8 @@ func storeConfig(c Config) featurestore.Config {
 	return featurestore.Config{Addrs: r.Addrs, Cluster: r.Cluster, Username: r.Username, Password: string(r.Password), DB: r.DB,
 		TLS:    featurestore.TLS{Enabled: r.TLS.Enabled, CAFile: r.TLS.CAFile, CertFile: r.TLS.CertFile, KeyFile: r.TLS.KeyFile, ServerName: r.TLS.ServerName},
 		Prefix: r.Prefix, Lane: c.Lane, Owner: c.Lane == freshet.LiveLane, CV: 1, TTL: r.TTL.D(),
-		JoinTTL: 2*c.Feedback.Window.D() + time.Hour}
+		JoinTTL:  2*c.Feedback.Window.D() + time.Hour,
+		HalfLife: c.Covisit.HalfLife.D(), TransitionKeep: c.Covisit.Keep}
 }
 
 // connection says how to reach Kafka.

@@ -1,25 +1,173 @@
 package main
 
 import (
+	"context"
+	"maps"
+	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
+	"freshet"
 	"freshet/internal/candidate"
 	"freshet/internal/recommend"
 	"freshet/models"
+	"freshet/stream"
 )
 
-// popularHalfLife is how fast popularity forgets, in event time.
-const popularHalfLife = 7 * 24 * time.Hour
+// How fast popularity and trends forget, in event time.
+const (
+	popularHalfLife  = 7 * 24 * time.Hour
+	trendingHalfLife = 6 * time.Hour
+)
 
-// sourcesOf lists what surfaces may name: sequence for the model's first task, sequence-<task> for the others, popular.
-func sourcesOf(bundle *models.Bundle, index *models.Index, popular *candidate.Popular) []recommend.Source {
-	var out []recommend.Source
+// sources are the candidate sources of a process, and those of them that learn or have something to share.
+type sources struct {
+	popular  *candidate.Popular
+	trending *candidate.Trending
+	covisit  *candidate.Covisit
+	fresh    *candidate.New
+	all      []recommend.Source
+}
+
+// newSources makes what surfaces may name: sequence for the model's first task and sequence-<task> for the others; covisit, content,
+// popular, trending, new, owned; and covisit-last and content-last, for which the last item alone counts.
+func newSources(cfg Config, bundle *models.Bundle, index *models.Index, now func() time.Time) *sources {
+	s := &sources{
+		popular:  candidate.NewPopular(popularHalfLife),
+		trending: candidate.NewTrending(trendingHalfLife, popularHalfLife),
+		covisit:  candidate.NewCovisit(candidate.CovisitConfig{HalfLife: cfg.Covisit.HalfLife.D(), Keep: cfg.Covisit.Keep, MaxItems: cfg.Covisit.MaxItems}),
+		fresh:    candidate.NewNew(index, cfg.NewItems.MaxAge.D(), cfg.NewItems.Budget, now),
+	}
 	for i, task := range bundle.Tasks() {
 		name := "sequence"
 		if i > 0 {
 			name += "-" + task
 		}
-		out = append(out, candidate.NewSequence(name, i, index))
+		s.all = append(s.all, candidate.NewSequence(name, i, index))
 	}
-	return append(out, popular)
+	s.all = append(s.all, s.covisit, candidate.NewContent(index), s.popular, s.trending, s.fresh, candidate.Owned{},
+		s.covisit.Last(), candidate.NewContentLast(index))
+	return s
+}
+
+// shareSources keeps what the sources learn in the store: counts every second, lists for item pages and trends beside them. A store
+// that does not answer costs nothing but age: what was counted waits.
+func (l *lane) shareSources(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	failing := false
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := l.shareOnce(ctx, n)
+		if (err != nil) != failing && ctx.Err() == nil {
+			if failing = err != nil; failing {
+				l.log.Warn("counts cannot be shared; trying again every second", zap.Error(err))
+			} else {
+				l.log.Info("counts are shared again")
+			}
+		}
+	}
+}
+
+// Bounds of what is written for frontends in a second, and how often domains are.
+const (
+	similarPerSecond = 100
+	similarKept      = 20
+	domainsEvery     = 5
+)
+
+func (l *lane) shareOnce(ctx context.Context, n int) error {
+	s := l.sources
+	if err := s.covisit.Sync(ctx, l.store); err != nil {
+		return err
+	}
+	if l.name != freshet.LiveLane { // un-laned keys belong to the live lane
+		return nil
+	}
+	similar := s.covisit.Similar(similarPerSecond, similarKept, l.mayShow)
+	for _, item := range slices.Sorted(maps.Keys(similar)) {
+		if err := l.store.SetSimilar(ctx, item, similar[item]); err != nil {
+			return err
+		}
+	}
+	if n%domainsEvery != 0 {
+		return nil
+	}
+	s.trending.Refresh()
+	var trends []freshet.Scored
+	for _, c := range s.trending.Top(2 * popularKept) {
+		if len(trends) < popularKept && l.mayShow(c.ItemID) {
+			trends = append(trends, freshet.Scored{ItemID: c.ItemID, Score: float64(c.Score)})
+		}
+	}
+	if err := l.store.SetTrending(ctx, trends); err != nil {
+		return err
+	}
+	return l.shareDomains(ctx)
+}
+
+func (l *lane) mayShow(id string) bool { return !l.cfg.Catalogue.Only || l.w.items.Recommendable(id) }
+
+// shareDomains writes the popular items of each domain.
+func (l *lane) shareDomains(ctx context.Context) error {
+	domains := map[string][]freshet.Scored{}
+	for _, p := range l.popular.Weights(popularRanked) {
+		item, ok := l.w.items.Item(p.ItemID)
+		if ok && item.Domain != "" && len(domains[item.Domain]) < popularKept && l.mayShow(p.ItemID) {
+			domains[item.Domain] = append(domains[item.Domain], p)
+		}
+	}
+	for _, d := range slices.Sorted(maps.Keys(domains)) {
+		if err := l.store.SetPopular(ctx, d, domains[d]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// popularRanked is how deep the popular items are looked through for those of each domain.
+const popularRanked = 20_000
+
+// warmSources reads the counts of the catalogue's items, so that the first lists are made with all that is known.
+func (l *lane) warmSources(ctx context.Context) error {
+	if !l.cfg.counts() {
+		return nil
+	}
+	began := time.Now()
+	if err := l.sources.covisit.Warm(ctx, l.store, l.w.items.IDs(l.cfg.Covisit.MaxItems)); err != nil {
+		return err
+	}
+	l.log.Info("counts read", zap.Stringer("covisit", l.sources.covisit), zap.Duration("took", time.Since(began)))
+	return nil
+}
+
+// arrivals are the items that nobody knew before, and since when they are new: since they were published or, where they do not say,
+// since now, unless the topic is only being read again.
+func (w *worker) arrivals(changes []stream.ItemChange) map[string]time.Time {
+	out := map[string]time.Time{}
+	reading := true
+	select {
+	case <-w.follower.Caught():
+		reading = false
+	default:
+	}
+	for _, c := range changes {
+		if c.Item == nil {
+			continue
+		}
+		_, known := w.items.Item(c.ItemID)
+		switch {
+		case known:
+		case c.Item.PublishedAt != nil:
+			out[c.ItemID] = *c.Item.PublishedAt
+		case !reading:
+			out[c.ItemID] = time.Now()
+		}
+	}
+	return out
 }

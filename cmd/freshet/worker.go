@@ -160,7 +160,15 @@ func (w *worker) applyItems(ctx context.Context, changes []stream.ItemChange) er
 	for i, c := range changes {
 		out[i] = catalogue.Change{ItemID: c.ItemID, Item: c.Item}
 	}
+	arrivals := w.arrivals(changes)
 	err := w.items.Apply(ctx, out)
+	if err == nil {
+		for _, l := range w.running() {
+			for id, since := range arrivals {
+				l.sources.fresh.Arrive(id, since)
+			}
+		}
+	}
 	if l := w.first(); l != nil {
 		w.metrics.Catalogue(l.index.Len())
 	}

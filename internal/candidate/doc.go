@@ -10,10 +10,17 @@
 // # The sources
 //
 //	sequence.go   Sequence: the items whose vectors answer the query of one of the model's tasks
+//	covisit.go    Covisit: what usually followed what the user met, counted from the stream; covisit_ballot.go counts the votes of one
+//	              subject, covisit_sync.go shares the counts between workers
+//	content.go    Content: what is like the latest items by its vector
 //	popular.go    Popular: what many users did lately, halved every half-life of event time
+//	trending.go   Trending: what is met more often than it used to be
+//	newitems.go   New: items that hardly anybody has met, for exploration slots
+//	owned.go      Owned: what the user has bought, for "buy again"
 //
-// A source that learns from the stream (Popular) has Learn, which hears of saved events only, once each. It keeps what it learnt
-// in memory: after a restart it begins anew.
+// A source that learns from the stream (Covisit, Popular, Trending, New) has Learn, which hears of saved events only, once each. Popular
+// and Covisit leave what they learnt in the store for the next worker; the others begin anew. Lists of Sequence, Content and Owned are
+// a pure function of profile and catalogue; those of the others depend on what everybody did.
 //
 // How a source is added is told in CONTRIBUTING.md.
 package candidate

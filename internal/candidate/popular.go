@@ -47,7 +47,7 @@ func (p *Popular) Learn(lessons []freshet.Lesson) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range lessons {
-		if l.Type.Effect != freshet.Extend || l.Type.Weight == 0 {
+		if l.Type.EffectOf(l.Event) != freshet.Extend || l.Type.Weight == 0 {
 			continue
 		}
 		for i := range l.Event.Items {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"freshet"
 )
@@ -111,4 +112,17 @@ func dot(a, b []float32) float32 {
 		sum += a[i] * b[i]
 	}
 	return sum
+}
+
+// sortCandidates orders by score, equal ones as they stood.
+func sortCandidates(list []freshet.Candidate) {
+	slices.SortStableFunc(list, func(a, b freshet.Candidate) int {
+		switch {
+		case a.Score > b.Score:
+			return -1
+		case a.Score < b.Score:
+			return 1
+		}
+		return 0
+	})
 }

@@ -94,6 +94,20 @@ func (c *Catalogue) Recommendable(id string) bool {
 	return ok && i.Recommendable(c.now())
 }
 
+// IDs lists at most n items, in no order.
+func (c *Catalogue) IDs(n int) []string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	ids := make([]string, 0, min(n, len(c.items)))
+	for id := range c.items {
+		if len(ids) == n {
+			break
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
 // Len is the number of items.
 func (c *Catalogue) Len() int {
 	c.mu.RLock()

@@ -1,5 +1,7 @@
 package evaluate
 
+import "freshet"
+
 // Seen is what has been revealed so far: the items of every user, in order. The serving engine asks it which items to keep out of
 // a list (Excluded), so that exclusion is exact even for users whose history is longer than their profile's window.
 //
@@ -62,3 +64,11 @@ func (s *Seen) add(user, item int32, extends bool) {
 }
 
 func pair(a, b int32) uint64 { return uint64(uint32(a))<<32 | uint64(uint32(b)) }
+
+// Reveal adds what an event of the log shows.
+func (l *Log) Reveal(s *Seen, i int) {
+	e := &l.Events[i]
+	for _, item := range l.ItemsOf(e) {
+		s.add(e.User, item, e.Effect == freshet.Extend)
+	}
+}

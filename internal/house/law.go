@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"github.com/twmb/franz-go/pkg/kfake":      {"internal/embedded"},
 	"github.com/klauspost/compress":           {"internal/dataset"},
 	"github.com/parquet-go":                   {"internal/dataset"},
+	"github.com/expr-lang/expr":               {"internal/recommend"}, // rules over item fields
 	"golang.org/x/image":                      {"internal/evaluate"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"internal/demo"},
 	"golang.org/x/term":                       {"internal/demo", "cmd/freshet"},

@@ -54,6 +54,11 @@ type Explainer interface {
 	Because(subject *freshet.Subject, items []string) []string
 }
 
+// Voter is a Source that answers for one subject at a time, from memory: what it works out to propose also scores and explains.
+type Voter interface {
+	Ask(who *freshet.Subject) freshet.Opinion
+}
+
 // Learner is a Source that learns from the stream. Learn is called once per saved batch, only for events that were applied.
 type Learner interface {
 	Learn(lessons []freshet.Lesson)
@@ -99,6 +104,15 @@ type Config struct {
 	Excluded func(userID, itemID string) bool
 	// Available says whether an item may be recommended at this moment; nil = every item may.
 	Available func(itemID string) bool
+	// Item gives what the catalogue knows of an item, read only; another version of it is another pointer. Surfaces with rules about
+	// items need it.
+	Item func(itemID string) (*freshet.Item, bool)
+	// Temperatures calibrate sources: a source's score divided by its temperature is a log-probability up to a constant. A source that
+	// is not named has 1.
+	Temperatures map[string]float64
+	// Inspect, if set, is shown every pool before it is fused: the candidates of one subject and each source's score of each,
+	// [source][item]; nil for a source that no surface asks. Read only, valid during the call (`eval tune` fits weights on them).
+	Inspect func(who *freshet.Subject, items []string, scores [][]float32)
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
@@ -136,6 +150,12 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("surfaces: %q is there twice", c.Surfaces[i].Name)
 		}
 		seen[c.Surfaces[i].Name] = true
+		if c.Item == nil && c.Surfaces[i].looksAtItems() {
+			return fmt.Errorf("surfaces.%s: its rules are about items, but there is no catalogue to ask", c.Surfaces[i].Name)
+		}
+	}
+	if len(c.Surfaces) > maxSurfaces {
+		return fmt.Errorf("surfaces: %d, at most %d", len(c.Surfaces), maxSurfaces)
 	}
 	return nil
 }
@@ -152,6 +172,9 @@ type Engine struct {
 	judge   Judge // nil = nobody asks
 	log     *zap.Logger
 	rules   freshet.Rules
+	voters  []Voter   // of each source, nil where it is asked by batches
+	scale   []float64 // of each source: 1 / temperature
+	judged  judgements
 
 	failed atomic.Pointer[string] // why the model or a source could not compute the last batch; nil = it could
 
@@ -165,17 +188,34 @@ func New(cfg Config, store Store, model Model, vectors Vectors, sources []Source
 		return nil, err
 	}
 	for i := range cfg.Surfaces {
-		if err := cfg.Surfaces[i].resolve(sources); err != nil {
+		if err := cfg.Surfaces[i].resolve(sources, i); err != nil {
 			return nil, err
 		}
+	}
+	if len(sources) > maxSources {
+		return nil, fmt.Errorf("recommend: %d sources, at most %d", len(sources), maxSources)
 	}
 	e := &Engine{cfg: cfg, store: store, model: model, vectors: vectors, sources: sources, obs: obs,
 		log: log.Named("recommend"), hot: make(map[freshet.Source]*hotProfiles)}
 	e.judge, _ = obs.(Judge)
 	e.rules = freshet.Rules{Types: cfg.Types, MaxHistory: cfg.MaxHistory, Late: cfg.Late,
 		KindOf: func(id string) freshet.VectorKind { _, kind := vectors.Vector(id); return kind }}
+	for _, src := range sources {
+		voter, _ := src.(Voter)
+		t, ok := cfg.Temperatures[src.Name()]
+		if !ok {
+			t = 1
+		}
+		if !(t > 0) {
+			return nil, fmt.Errorf("fusion.temperatures.%s: %v, must be above 0", src.Name(), t)
+		}
+		e.voters, e.scale = append(e.voters, voter), append(e.scale, 1/t)
+	}
 	return e, nil
 }
+
+// maxSurfaces is how many lists a user can have.
+const maxSurfaces = 31
 
 // maxReloads bounds how often one batch chases a profile that others keep changing; after that the batch is retried whole.
 const maxReloads = 8
@@ -371,7 +411,7 @@ func (e *Engine) apply(tasks []*task) {
 			before := t.profile.Window
 			typ, _ := e.cfg.Types.Lookup(ev.Type)
 			if len(e.sources) > 0 && typ.Effect == freshet.Extend {
-				before = append([]freshet.Entry(nil), before...)
+				before = append([]freshet.Entry(nil), before[max(0, len(before)-freshet.MaxBefore):]...)
 			}
 			outcome := t.profile.Apply(ev, &e.rules)
 			t.outcomes = append(t.outcomes, outcome)

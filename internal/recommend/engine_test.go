@@ -544,14 +544,14 @@ func TestSharesSumToOne(t *testing.T) {
 			parts[i] = r.ExpFloat64()
 		}
 		sum := 0.0
-		for _, v := range shares(parts) {
+		for _, v := range shares(parts, make([]float64, len(parts))) {
 			sum += v
 		}
 		if sum < 0.9999 || sum > 1.0001 {
 			t.Fatalf("%v has shares that sum to %v", parts, sum)
 		}
 	}
-	if got := shares([]float64{0, 0}); got[0] != 1 {
+	if got := shares([]float64{0, 0}, make([]float64, 2)); got[0] != 1 {
 		t.Fatalf("nothing to share: %v", got)
 	}
 }

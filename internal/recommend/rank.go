@@ -4,8 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
-	"sort"
+	"math/bits"
 	"time"
 
 	"freshet"
@@ -34,308 +33,193 @@ func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 	for i, t := range changed {
 		subjects[i] = t.subject()
 	}
-	for i := range e.cfg.Surfaces {
-		s := &e.cfg.Surfaces[i]
-		lists, err := e.lists(ctx, s, subjects)
-		if err != nil {
-			return fmt.Errorf("rank %d users for surface %s: %w", len(changed), s.Name, err)
+	return e.lists(ctx, subjects, nil, func(n int, s *Surface, items []freshet.RecommendedItem) {
+		t := changed[n]
+		if e.judge != nil && s.Name == freshet.HomeSurface {
+			t.listed = idsOf(items)
 		}
-		for n, t := range changed {
-			if e.judge != nil && s.Name == freshet.HomeSurface {
-				t.listed = idsOf(lists[n])
-			}
-			t.records = append(t.records, freshet.Record{Surface: s.Name, Value: e.record(t, s.Name, lists[n])})
-		}
-	}
-	return nil
+		t.records = append(t.records, freshet.Record{Surface: s.Name, Value: e.record(t, s.Name, items)})
+	})
 }
 
 // maxDepth bounds how deep a source is asked when rules hide what it proposes.
 const maxDepth = 1 << 16
 
-// lists gives one surface's list per subject: every source proposes, the union is scored by every source, the weighted sum
-// decides. Subjects whose rules hide so much that places stay empty are asked again, deeper.
-func (e *Engine) lists(ctx context.Context, s *Surface, subjects []freshet.Subject) ([][]freshet.RecommendedItem, error) {
-	out := make([][]freshet.RecommendedItem, len(subjects))
-	hidden := make([]func(string) bool, len(subjects))
-	most := 0
-	for i := range subjects {
-		set := s.hidden(subjects[i].Profile)
-		most = max(most, len(set))
-		hidden[i] = e.hides(subjects[i].Profile.UserID, set)
-	}
-	open := make([]int, len(subjects)) // subjects whose list is not final
+// trace hears which rule kept an item out of a list; nil = nobody asks.
+type trace func(subject int, s *Surface, item, rule string)
+
+// lists makes every surface's list for every subject: each source proposes, the union is scored by every source, each surface fuses
+// and chooses. Surfaces whose rules hide so much that places stay empty are asked again, deeper. take hears each list once, the
+// surfaces of a subject in order.
+func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, hear trace, take func(subject int, s *Surface, items []freshet.RecommendedItem)) error {
+	short := make([]uint32, len(subjects)) // surfaces whose list is not final, a bit each
+	open := make([]int, len(subjects))
 	for i := range open {
-		open[i] = i
+		open[i], short[i] = i, 1<<len(e.cfg.Surfaces)-1
 	}
-	for depth := s.Depth + most; len(open) > 0; depth *= 4 {
-		asked := make([]freshet.Subject, len(open))
-		for i, n := range open {
-			asked[i] = subjects[n]
-		}
-		proposals, exhausted, err := propose(ctx, s.sources, asked, depth)
+	done := make([][]freshet.RecommendedItem, len(subjects)*len(e.cfg.Surfaces))
+	for scale := 1; len(open) > 0; scale *= 4 {
+		proposals, depths, err := e.propose(ctx, subjects, open, short, scale)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		short := open[:0:0]
+		again := open[:0:0]
 		for i, n := range open {
-			if out[n], err = e.fuse(ctx, s, &subjects[n], proposals[i], hidden[n]); err != nil {
-				return nil, err
+			left, err := e.compose(ctx, &subjects[n], proposals[i], depths, short[n], func(s *Surface, rule, item string) {
+				if hear != nil {
+					hear(n, s, item, rule)
+				}
+			}, func(s *Surface, items []freshet.RecommendedItem) { done[n*len(e.cfg.Surfaces)+s.place] = items })
+			if err != nil {
+				return err
 			}
-			if len(out[n]) < s.K && !exhausted[i] && depth < maxDepth {
-				short = append(short, n)
-			}
-		}
-		open = short
-	}
-	for n := range out {
-		if len(out[n]) < s.K && s.fill != nil {
-			var err error
-			if out[n], err = fill(ctx, s, &subjects[n], out[n], hidden[n]); err != nil {
-				return nil, err
+			if short[n] = left; left != 0 {
+				again = append(again, n)
 			}
 		}
+		open = again
 	}
-	return out, nil
+	for n := range subjects {
+		for i := range e.cfg.Surfaces {
+			s := &e.cfg.Surfaces[i]
+			items := done[n*len(e.cfg.Surfaces)+i]
+			if len(items) < s.K && s.fill != nil {
+				var err error
+				if items, err = e.fillUp(ctx, s, &subjects[n], items); err != nil {
+					return fmt.Errorf("surface %s: %w", s.Name, err)
+				}
+			}
+			take(n, s, items)
+		}
+	}
+	return nil
 }
 
-func (e *Engine) hides(user string, set map[string]bool) func(string) bool {
-	available, excluded := e.cfg.Available, e.cfg.Excluded
-	return func(id string) bool {
-		return set[id] || (available != nil && !available(id)) || (excluded != nil && excluded(user, id))
+// propose asks the batch sources for the open subjects, as deep as the surface that looks deepest. depths are those of each source,
+// 0 = not asked; voters are asked later, a subject at a time.
+func (e *Engine) propose(ctx context.Context, subjects []freshet.Subject, open []int, short []uint32, scale int) (lists [][][]freshet.Candidate, depths []int, err error) {
+	var surfaces uint32
+	asked, hidden := make([]freshet.Subject, len(open)), 0
+	for i, n := range open {
+		asked[i] = subjects[n]
+		surfaces |= short[n]
+		p := subjects[n].Profile
+		hidden = max(hidden, len(p.Window)+len(p.Owned)+len(p.Dismissed))
 	}
-}
-
-// propose asks every source and gives, per subject, each source's proposals; exhausted tells whether all sources gave all they have.
-func propose(ctx context.Context, sources []weighted, subjects []freshet.Subject, depth int) ([][][]freshet.Candidate, []bool, error) {
-	out := make([][][]freshet.Candidate, len(subjects))
-	exhausted := make([]bool, len(subjects))
-	for i := range out {
-		out[i], exhausted[i] = make([][]freshet.Candidate, len(sources)), true
+	depths = make([]int, len(e.sources))
+	for i := range e.cfg.Surfaces {
+		s := &e.cfg.Surfaces[i]
+		if surfaces&(1<<i) == 0 {
+			continue
+		}
+		depth := s.Depth
+		if s.hides != 0 {
+			depth += hidden
+		}
+		for mask := s.asks(); mask != 0; mask &= mask - 1 {
+			k := bits.TrailingZeros32(mask)
+			depths[k] = max(depths[k], min(depth*scale, maxDepth))
+		}
 	}
-	for k, src := range sources {
-		lists, err := src.Propose(ctx, subjects, depth)
+	flat := make([][]freshet.Candidate, len(open)*len(e.sources))
+	lists = make([][][]freshet.Candidate, len(open))
+	for i := range lists {
+		lists[i] = flat[i*len(e.sources) : (i+1)*len(e.sources)]
+	}
+	for k, src := range e.sources {
+		if depths[k] == 0 || e.voters[k] != nil {
+			continue
+		}
+		got, err := src.Propose(ctx, asked, depths[k])
 		if err != nil {
 			return nil, nil, fmt.Errorf("propose from %s: %w: %w", src.Name(), freshet.ErrUnavailable, err)
 		}
-		for i := range subjects {
-			out[i][k] = lists[i]
-			exhausted[i] = exhausted[i] && len(lists[i]) < depth
+		for i := range got {
+			lists[i][k] = got[i]
 		}
 	}
-	return out, exhausted, nil
+	return lists, depths, nil
 }
 
-// pool is the union of what the sources proposed for one subject, with every source's score of every item.
-type pool struct {
-	items  []string
-	scores [][]float32 // [source][item]
-	fused  []float64
-}
-
-// fuse scores the union of the proposals by all sources and keeps the K best: log-linear fusion, score = sum of weight x score.
-func (e *Engine) fuse(ctx context.Context, s *Surface, who *freshet.Subject, proposals [][]freshet.Candidate, hidden func(string) bool) ([]freshet.RecommendedItem, error) {
-	if len(s.sources) == 1 {
-		return e.firstOf(s, who, proposals[0], hidden), nil
+// compose makes the lists of one subject on the surfaces that are still short, and tells which stay short though the sources have more.
+func (e *Engine) compose(ctx context.Context, who *freshet.Subject, proposals [][]freshet.Candidate, depths []int, short uint32,
+	hear func(s *Surface, rule, item string), take func(s *Surface, items []freshet.RecommendedItem)) (left uint32, err error) {
+	p := pools.Get().(*pool)
+	defer p.release()
+	p.reset(len(e.sources))
+	more := uint32(0) // sources that may have more to propose
+	for k := range e.sources {
+		list := proposals[k]
+		if v := e.voters[k]; v != nil && depths[k] > 0 {
+			p.opinions[k] = v.Ask(who)
+			list = p.opinions[k].Propose(depths[k])
+		}
+		if depths[k] > 0 && len(list) >= depths[k] && depths[k] < maxDepth {
+			more |= 1 << k
+		}
+		p.propose(k, list)
 	}
-	p := pool{items: union(proposals), scores: make([][]float32, len(s.sources))}
-	for k, src := range s.sources {
-		p.scores[k] = make([]float32, len(p.items))
-		if err := src.Score(ctx, who, p.items, p.scores[k]); err != nil {
-			return nil, fmt.Errorf("score by %s: %w: %w", src.Name(), freshet.ErrUnavailable, err)
-		}
-		level(p.scores[k])
+	if err := p.fillIn(ctx, e.sources, depths, who); err != nil {
+		return 0, err
 	}
-	p.fused = make([]float64, len(p.items))
-	order := make([]int, len(p.items))
-	for i := range p.items {
-		order[i] = i
-		for k := range s.sources {
-			p.fused[i] += s.sources[k].weight * float64(p.scores[k][i])
-		}
+	p.know(who.Profile)
+	if e.cfg.Inspect != nil {
+		e.cfg.Inspect(who, p.items, p.scores)
 	}
-	sort.SliceStable(order, func(a, b int) bool { return p.fused[order[a]] > p.fused[order[b]] })
-	best := make([]int, 0, s.K)
-	for _, i := range order { // rules are asked only until the list is full
-		if len(best) == s.K {
-			break
-		}
-		if !hidden(p.items[i]) {
-			best = append(best, i)
-		}
-	}
-	return e.explain(s, who, &p, best), nil
-}
-
-// firstOf takes a lone source's proposals, best first, as they are: there is nothing to fuse.
-func (e *Engine) firstOf(s *Surface, who *freshet.Subject, proposals []freshet.Candidate, hidden func(string) bool) []freshet.RecommendedItem {
-	src := s.sources[0]
-	out := make([]freshet.RecommendedItem, 0, s.K)
-	reasons := make([]freshet.Reason, 0, s.K)
-	var top float64
-	for _, c := range proposals {
-		if len(out) == s.K {
-			break
-		}
-		if hidden(c.ItemID) {
+	for i := range e.cfg.Surfaces {
+		s := &e.cfg.Surfaces[i]
+		if short&(1<<i) == 0 {
 			continue
 		}
-		score := src.weight * float64(c.Score)
-		if len(out) == 0 {
-			top = score
-			e.obs.Shares(src.Name(), 1)
+		e.fuse(s, p)
+		e.choose(s, who, p, hear)
+		if len(p.kept) < s.K && more&s.asks() != 0 {
+			left |= 1 << i
+			continue
 		}
-		reasons = append(reasons, freshet.Reason{Source: src.Name(), Share: 1})
-		out = append(out, freshet.RecommendedItem{ItemID: c.ItemID, Score: math.Exp(score - top), Reasons: reasons[len(out) : len(out)+1 : len(out)+1]})
+		take(s, e.explain(s, who, p))
 	}
-	s.because(who, out)
-	return out
+	return left, nil
 }
 
-// level gives items that a source cannot score (the model has no vector of them) the least that it gave to any: they are judged by
-// the other sources alone.
-func level(scores []float32) {
-	least, unknown := float32(math.Inf(1)), false
-	for _, v := range scores {
-		if v > -math.MaxFloat32 && v < math.MaxFloat32 {
-			least = min(least, v)
-		} else {
-			unknown = true
-		}
-	}
-	if !unknown {
-		return
-	}
-	if least == float32(math.Inf(1)) {
-		least = 0
-	}
-	for i, v := range scores {
-		if !(v > -math.MaxFloat32 && v < math.MaxFloat32) {
-			scores[i] = least
-		}
-	}
-}
-
-func union(proposals [][]freshet.Candidate) []string {
-	known := map[string]bool{}
-	var items []string
-	for _, list := range proposals {
-		for _, c := range list {
-			if !known[c.ItemID] {
-				known[c.ItemID] = true
-				items = append(items, c.ItemID)
-			}
-		}
-	}
-	return items
-}
-
-// fill completes a list from the fill source alone.
-func fill(ctx context.Context, s *Surface, who *freshet.Subject, list []freshet.RecommendedItem, hidden func(string) bool) ([]freshet.RecommendedItem, error) {
+// fillUp completes a list from the fill source alone.
+func (e *Engine) fillUp(ctx context.Context, s *Surface, who *freshet.Subject, list []freshet.RecommendedItem) ([]freshet.RecommendedItem, error) {
+	p := pools.Get().(*pool)
+	defer p.release()
 	more, err := s.fill.Propose(ctx, []freshet.Subject{*who}, s.Depth+s.K)
 	if err != nil {
 		return nil, fmt.Errorf("fill from %s: %w: %w", s.fill.Name(), freshet.ErrUnavailable, err)
+	}
+	p.reset(1)
+	p.propose(0, more[0])
+	p.know(who.Profile)
+	caps := newCaps(s)
+	for i := range list {
+		if len(p.items) > 0 {
+			p.flag(list[i].ItemID, flagPlaced)
+		}
+		if caps != nil {
+			caps.take(e.itemOf(list[i].ItemID))
+		}
 	}
 	for _, c := range more[0] {
 		if len(list) == s.K {
 			break
 		}
-		there := slices.ContainsFunc(list, func(r freshet.RecommendedItem) bool { return r.ItemID == c.ItemID })
-		if there || hidden(c.ItemID) {
+		at, _ := p.find(c.ItemID)
+		if p.flags[at]&flagPlaced != 0 || e.forbids(s, who, c.ItemID, p.flags[at]) != "" {
 			continue
+		}
+		if caps != nil && caps.refuse(e.itemOf(c.ItemID)) != "" {
+			continue
+		}
+		if caps != nil {
+			caps.take(e.itemOf(c.ItemID))
 		}
 		list = append(list, freshet.RecommendedItem{ItemID: c.ItemID, Score: math.Exp(float64(c.Score - more[0][0].Score)),
 			Reasons: []freshet.Reason{{Source: s.fill.Name(), Share: 1}}})
 	}
 	return list, nil
-}
-
-// explain turns the chosen places into items with reasons. A source's share is what it adds above the least it gave to any item
-// of the pool, so that a source which likes everything alike explains nothing.
-func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool, best []int) []freshet.RecommendedItem {
-	floors := make([]float64, len(s.sources))
-	for k := range s.sources {
-		floors[k] = math.Inf(1)
-		for _, v := range p.scores[k] {
-			floors[k] = min(floors[k], float64(v))
-		}
-	}
-	out := make([]freshet.RecommendedItem, len(best))
-	parts := make([]float64, len(s.sources))
-	total := make([]float64, len(s.sources))
-	for n, i := range best {
-		for k := range s.sources {
-			parts[k] = s.sources[k].weight * (float64(p.scores[k][i]) - floors[k])
-		}
-		out[n] = freshet.RecommendedItem{ItemID: p.items[i], Score: math.Exp(p.fused[i] - p.fused[best[0]]), Reasons: s.reasons(shares(parts))}
-		for k := range total {
-			total[k] += parts[k]
-		}
-	}
-	if len(out) > 0 {
-		for k, share := range shares(total) {
-			e.obs.Shares(s.sources[k].Name(), share)
-		}
-	}
-	s.because(who, out)
-	return out
-}
-
-// because has the strongest source of each item name the item of the user's history behind it, where it can.
-func (s *Surface) because(who *freshet.Subject, items []freshet.RecommendedItem) {
-	for k := range s.sources {
-		x, ok := s.sources[k].Source.(Explainer)
-		if !ok {
-			continue
-		}
-		var at []int
-		var ids []string
-		for i := range items {
-			if len(items[i].Reasons) > 0 && items[i].Reasons[0].Source == s.sources[k].Name() {
-				at, ids = append(at, i), append(ids, items[i].ItemID)
-			}
-		}
-		if len(at) == 0 {
-			continue
-		}
-		for n, id := range x.Because(who, ids) {
-			items[at[n]].Reasons[0].Because = id
-		}
-	}
-}
-
-// shares normalises parts to hundredths that sum to 1; what rounding leaves over goes to the largest.
-func shares(parts []float64) []float64 {
-	sum, largest := 0.0, 0
-	for k, v := range parts {
-		sum += v
-		if v > parts[largest] {
-			largest = k
-		}
-	}
-	out := make([]float64, len(parts))
-	left := 100
-	for k, v := range parts {
-		if sum > 0 {
-			hundredths := int(v / sum * 100)
-			out[k] = float64(hundredths) / 100
-			left -= hundredths
-		}
-	}
-	out[largest] = math.Round(out[largest]*100+float64(left)) / 100
-	return out
-}
-
-// reasons lists the sources that added something, strongest first.
-func (s *Surface) reasons(share []float64) []freshet.Reason {
-	list := make([]freshet.Reason, 0, len(share))
-	for k, v := range share {
-		if v > 0 {
-			list = append(list, freshet.Reason{Source: s.sources[k].Name(), Share: v})
-		}
-	}
-	sort.SliceStable(list, func(a, b int) bool { return list[a].Share > list[b].Share })
-	return list
 }
 
 // record encodes one list as the public record.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"freshet"
+	"github.com/expr-lang/expr/vm"
 )
 
 // Surface is one list that every user gets: where its candidates come from and what may not stand in it.
@@ -13,20 +13,51 @@ type Surface struct {
 	Name    string             // "home" or another name; part of keys and record ids
 	K       int                // places of the list
 	Weights map[string]float64 // source name -> weight in the fusion; a source that is not named does not take part
+	Fusion  Fusion             // how scores become one; default log-linear
 	Exclude []string           // what the user will not see: seen (in his window), purchased, dismissed
 	Depth   int                // candidates asked of each source, beyond hidden ones; default 1.5 K of a lone source, else max(100, 2 K)
 	Fill    string             // source that fills the places the fusion leaves empty; "" = they stay empty
 
-	sources []weighted
-	fill    Source
+	Domain      string   // only items of this domain; "" = of all
+	Categories  []string // only items of one of these; none = of all
+	Filter      string   // only items that this expression holds for; "" = all
+	Rebuys      []Rebuy  // when what was purchased may come back; the first that fits decides
+	Boosts      []Boost
+	Pins        []string // items that stand first, if no rule forbids them
+	PerBrand    int      // items of one brand at most; 0 = any number
+	PerCategory int      // items of one category at most; 0 = any number
+	Diversity   float64  // 0 = by score alone, towards 1 = unlike each other (maximal marginal relevance)
+	Explore     int      // last places that are kept for what the source "new" proposes
+
+	place       int // among the engine's surfaces
+	weights     []float64
+	mask        uint32 // of the sources that take part
+	explore     uint32 // of the source that fills exploration slots
+	fill        Source
+	hides       uint8
+	itemRules   bool // a rule looks at items
+	expressions bool
+	filter      *vm.Program
+	boosts      []*vm.Program
+	rebuys      []*vm.Program
 }
 
-type weighted struct {
-	Source
-	weight float64
-}
+// Fusion says how the scores of several sources become one.
+type Fusion string
 
-var exclusions = []string{"seen", "purchased", "dismissed"}
+// The fusions.
+const (
+	LogLinear  Fusion = "log-linear" // sum of weight x calibrated score
+	Reciprocal Fusion = "rrf"        // sum of weight / (60 + rank): needs no calibration, and knows no differences between scores
+)
+
+// newSource is the source that fills exploration slots.
+const newSource = "new"
+
+// maxSources is how many sources an engine can have.
+const maxSources = 32
+
+var exclusions = map[string]uint8{"seen": flagSeen, "purchased": flagPurchased, "dismissed": flagDismissed}
 
 func (s *Surface) validate() error {
 	field := "surfaces." + s.Name
@@ -39,66 +70,109 @@ func (s *Surface) validate() error {
 		return fmt.Errorf("%s.k: %d, must be 1 to 5000", field, s.K)
 	case len(s.Weights) == 0:
 		return fmt.Errorf("%s.weights: at least one source is needed", field)
+	case s.Fusion != "" && s.Fusion != LogLinear && s.Fusion != Reciprocal:
+		return fmt.Errorf("%s.fusion: %q, use %s or %s", field, s.Fusion, LogLinear, Reciprocal)
+	case s.PerBrand < 0 || s.PerCategory < 0:
+		return fmt.Errorf("%s: per_brand and per_category must not be negative", field)
+	case !(s.Diversity >= 0 && s.Diversity <= 1):
+		return fmt.Errorf("%s.diversity: %v, must be 0 to 1", field, s.Diversity)
+	case s.Explore < 0 || s.Explore > s.K:
+		return fmt.Errorf("%s.explore: %d places of %d", field, s.Explore, s.K)
+	case len(s.Pins) > s.K:
+		return fmt.Errorf("%s.pins: %d items for %d places", field, len(s.Pins), s.K)
 	}
+	s.hides = 0
 	for _, x := range s.Exclude {
-		if !slices.Contains(exclusions, x) {
-			return fmt.Errorf("%s.exclude: unknown rule %q: use %s", field, x, strings.Join(exclusions, ", "))
+		flag, ok := exclusions[x]
+		if !ok {
+			return fmt.Errorf("%s.exclude: unknown rule %q: use seen, purchased, dismissed", field, x)
 		}
+		s.hides |= flag
 	}
 	for name, w := range s.Weights {
-		if w <= 0 {
+		if !(w > 0) {
 			return fmt.Errorf("%s.weights.%s: %v, must be above 0 (leave the source out instead)", field, name, w)
 		}
 	}
 	switch {
 	case s.Depth > 0:
+	case s.Diversity > 0: // more to choose from than the best
+		s.Depth = max(100, diverseFrom*s.K)
 	case len(s.Weights) == 1: // nothing to fuse: what one source puts first is the list
 		s.Depth = s.K + s.K/2
 	default:
 		s.Depth = max(100, 2*s.K)
 	}
+	return s.compile()
+}
+
+// compile makes the expressions ready.
+func (s *Surface) compile() (err error) {
+	if s.filter, err = compile(s.Name, "filter", s.Filter); err != nil {
+		return err
+	}
+	s.boosts, s.rebuys = nil, nil
+	for i, b := range s.Boosts {
+		rule := fmt.Sprintf("boosts[%d]", i)
+		if !(b.Factor > 0) {
+			return &RuleError{s.Name, rule + ".factor", fmt.Errorf("%v, must be above 0: 2 doubles the likelihood, 0.5 halves it", b.Factor)}
+		}
+		if b.Where == "" {
+			return &RuleError{s.Name, rule + ".where", fmt.Errorf("missing: say which items, such as item.brand == \"Acme\"")}
+		}
+		p, err := compile(s.Name, rule+".where", b.Where)
+		if err != nil {
+			return err
+		}
+		s.boosts = append(s.boosts, p)
+	}
+	for i, r := range s.Rebuys {
+		if r.After < 0 {
+			return &RuleError{s.Name, fmt.Sprintf("rebuy[%d].after", i), fmt.Errorf("%v is negative", r.After)}
+		}
+		p, err := compile(s.Name, fmt.Sprintf("rebuy[%d].where", i), r.Where)
+		if err != nil {
+			return err
+		}
+		s.rebuys = append(s.rebuys, p)
+	}
+	s.itemRules = s.Domain != "" || len(s.Categories) > 0 || s.filter != nil
+	s.expressions = s.filter != nil || len(s.boosts) > 0 || len(s.rebuys) > 0
 	return nil
 }
 
-// resolve finds the named sources. They keep the order in which the engine was given them.
-func (s *Surface) resolve(all []Source) error {
-	s.sources = nil
-	for _, src := range all {
-		if w, ok := s.Weights[src.Name()]; ok {
-			s.sources = append(s.sources, weighted{src, w})
+// looksAtItems tells whether the surface needs to know what items are.
+func (s *Surface) looksAtItems() bool {
+	return s.itemRules || s.expressions || s.PerBrand > 0 || s.PerCategory > 0
+}
+
+// resolve finds the named sources among the engine's.
+func (s *Surface) resolve(all []Source, place int) error {
+	s.place, s.weights, s.mask, s.explore, s.fill = place, make([]float64, len(all)), 0, 0, nil
+	found := 0
+	names := make([]string, len(all))
+	for k, src := range all {
+		names[k] = src.Name()
+		if w, ok := s.Weights[names[k]]; ok {
+			s.weights[k], found = w, found+1
+			s.mask |= 1 << k
 		}
-		if src.Name() == s.Fill {
+		if names[k] == s.Fill {
 			s.fill = src
 		}
-	}
-	if len(s.sources) != len(s.Weights) || (s.Fill != "" && s.fill == nil) {
-		names := make([]string, len(all))
-		for i := range all {
-			names[i] = all[i].Name()
+		if names[k] == newSource && s.Explore > 0 {
+			s.explore = 1 << k
 		}
+	}
+	switch {
+	case found != len(s.Weights) || (s.Fill != "" && s.fill == nil):
+		slices.Sort(names)
 		return fmt.Errorf("surfaces.%s: weights or fill name an unknown source; known are %s", s.Name, strings.Join(names, ", "))
+	case s.Explore > 0 && s.explore == 0:
+		return fmt.Errorf("surfaces.%s.explore: there is no source %q to explore with", s.Name, newSource)
 	}
 	return nil
 }
 
-// hidden collects the items that a surface keeps from a user.
-func (s *Surface) hidden(p *freshet.Profile) map[string]bool {
-	out := make(map[string]bool, len(p.Window)+len(p.Owned)+len(p.Dismissed))
-	for _, rule := range s.Exclude {
-		switch rule {
-		case "seen":
-			for i := range p.Window {
-				out[p.Window[i].ItemID] = true
-			}
-		case "purchased":
-			for i := range p.Owned {
-				out[p.Owned[i].ItemID] = true
-			}
-		case "dismissed":
-			for i := range p.Dismissed {
-				out[p.Dismissed[i].ItemID] = true
-			}
-		}
-	}
-	return out
-}
+// asks are the sources whose proposals the surface chooses from.
+func (s *Surface) asks() uint32 { return s.mask | s.explore }

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"time"
+
+	"freshet/internal/recommend"
+)
+
+// CovisitBlock shapes the counts of what follows what.
+type CovisitBlock struct {
+	HalfLife Duration `yaml:"half_life" doc:"a count halves in so much event time; the same in every worker of a lane"`
+	Keep     int      `yaml:"keep" doc:"successors kept per item, the strongest"`
+	MaxItems int      `yaml:"max_items" doc:"items whose counts are held in memory, 1 KB each"`
+}
+
+// NewItemsBlock bounds the exploration of new items.
+type NewItemsBlock struct {
+	MaxAge Duration `yaml:"max_age" doc:"an item is new for so long after its published_at, or after it was first heard of"`
+	Budget int      `yaml:"budget" doc:"it is explored until it was met so often"`
+}
+
+// FusionBlock makes scores of sources comparable.
+type FusionBlock struct {
+	Temperatures map[string]float64 `yaml:"temperatures" doc:"source: its score divided by this is a log-probability; freshet eval tune fits it; default 1"`
+}
+
+// SurfaceBlock is one list.
+type SurfaceBlock struct {
+	Name        string             `yaml:"name" doc:"home is the list whose key is freshet:recs:{user}"`
+	K           int                `yaml:"k" doc:"places"`
+	Weights     map[string]float64 `yaml:"weights" doc:"source: weight in the fusion"`
+	Fusion      string             `yaml:"fusion,omitempty" doc:"log-linear, or rrf (reciprocal ranks)"`
+	Fill        string             `yaml:"fill,omitempty" doc:"source that fills places left empty"`
+	Exclude     []string           `yaml:"exclude,omitempty" doc:"seen, purchased, dismissed"`
+	Domain      string             `yaml:"domain,omitempty" doc:"only items of this domain"`
+	Categories  []string           `yaml:"categories,omitempty" doc:"only items of one of these categories"`
+	Filter      string             `yaml:"filter,omitempty" doc:"only items that this expression holds for"`
+	Rebuy       []RebuyBlock       `yaml:"rebuy,omitempty" doc:"when what was purchased may come back"`
+	Boosts      []BoostBlock       `yaml:"boosts,omitempty" doc:"items that rise (factor above 1) or are buried (below 1)"`
+	Pins        []string           `yaml:"pins,omitempty" doc:"items that stand first"`
+	PerBrand    int                `yaml:"per_brand,omitempty" doc:"items of one brand at most"`
+	PerCategory int                `yaml:"per_category,omitempty" doc:"items of one category at most"`
+	Diversity   float64            `yaml:"diversity,omitempty" doc:"0 = by score alone, towards 1 = unlike each other"`
+	Explore     int                `yaml:"explore,omitempty" doc:"last places kept for new items"`
+}
+
+// RebuyBlock lets purchases come back.
+type RebuyBlock struct {
+	Where string   `yaml:"where,omitempty" doc:"which items; left out = all"`
+	After Duration `yaml:"after" doc:"time since the purchase"`
+}
+
+// BoostBlock moves items up or down.
+type BoostBlock struct {
+	Where  string  `yaml:"where" doc:"which items"`
+	Factor float64 `yaml:"factor" doc:"multiplies their likelihood"`
+}
+
+// surface is the block as the engine takes it.
+func (b *SurfaceBlock) surface() recommend.Surface {
+	s := recommend.Surface{Name: b.Name, K: b.K, Weights: b.Weights, Fusion: recommend.Fusion(b.Fusion), Fill: b.Fill, Exclude: b.Exclude,
+		Domain: b.Domain, Categories: b.Categories, Filter: b.Filter, Pins: b.Pins, PerBrand: b.PerBrand, PerCategory: b.PerCategory,
+		Diversity: b.Diversity, Explore: b.Explore}
+	for _, r := range b.Rebuy {
+		s.Rebuys = append(s.Rebuys, recommend.Rebuy{Where: r.Where, After: r.After.D()})
+	}
+	for _, x := range b.Boosts {
+		s.Boosts = append(s.Boosts, recommend.Boost{Where: x.Where, Factor: x.Factor})
+	}
+	return s
+}
+
+func (c *Config) checkFusion(check func(ok bool, field, format string, args ...any)) {
+	check(c.Covisit.HalfLife >= Duration(time.Minute), "covisit.half_life", "%s, must be at least 1m", c.Covisit.HalfLife)
+	check(c.Covisit.Keep >= 8 && c.Covisit.Keep <= 1024, "covisit.keep", "%d, must be 8 to 1024", c.Covisit.Keep)
+	check(c.Covisit.MaxItems >= 100, "covisit.max_items", "%d, must be at least 100", c.Covisit.MaxItems)
+	check(c.NewItems.MaxAge >= 0, "new_items.max_age", "%s is negative", c.NewItems.MaxAge)
+	check(c.NewItems.Budget >= 1, "new_items.budget", "%d, must be at least 1", c.NewItems.Budget)
+	for name, t := range c.Fusion.Temperatures {
+		check(t > 0, "fusion.temperatures."+name, "%v, must be above 0", t)
+	}
+}
+
+// counts tells whether any surface asks for the counts of what follows what.
+func (c *Config) counts() bool {
+	for _, s := range c.Surfaces {
+		if s.Weights["covisit"] > 0 || s.Weights["covisit-last"] > 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,247 @@
+package recommend
+
+import (
+	"math"
+	"math/bits"
+
+	"freshet"
+)
+
+// pick is one chosen place of a list.
+type pick struct {
+	at  int32  // place in the pool; -1 = a pinned item that nobody proposed
+	id  string // of a pinned item
+	why string // "" = its score; pinned, new
+}
+
+// choose fills p.kept: pinned items, then the best that no rule forbids, within the caps, unlike each other as the dial says, and the
+// last places for new items. Rules are asked only until the list is full.
+func (e *Engine) choose(s *Surface, who *freshet.Subject, p *pool, hear func(s *Surface, rule, item string)) {
+	p.kept = p.kept[:0]
+	for i := range p.flags {
+		p.flags[i] &^= flagPlaced
+	}
+	c := chooser{e: e, s: s, who: who, p: p, hear: hear, caps: newCaps(s)}
+	c.pin()
+	places := s.K - s.Explore
+	if s.Diversity > 0 {
+		c.diversify(places)
+	} else {
+		c.best(places)
+	}
+	if s.Explore > 0 {
+		c.explore()
+		c.best(s.K) // what exploration left empty
+	}
+}
+
+// chooser is one list in the making.
+type chooser struct {
+	e    *Engine
+	s    *Surface
+	who  *freshet.Subject
+	p    *pool
+	hear func(s *Surface, rule, item string)
+	caps *caps
+}
+
+// allowed asks the rules, and tells whoever traces.
+func (c *chooser) allowed(id string, flags uint8) bool {
+	rule := c.e.forbids(c.s, c.who, id, flags)
+	if rule == "" && c.caps != nil {
+		rule = c.caps.refuse(c.e.itemOf(id))
+	}
+	if rule != "" && c.hear != nil {
+		c.hear(c.s, rule, id)
+	}
+	return rule == ""
+}
+
+func (c *chooser) put(k pick, id string) {
+	c.p.kept = append(c.p.kept, k)
+	if k.at >= 0 {
+		c.p.flags[k.at] |= flagPlaced
+	}
+	if c.caps != nil {
+		c.caps.take(c.e.itemOf(id))
+	}
+}
+
+func (c *chooser) pin() {
+	for _, id := range c.s.Pins {
+		at, flags := int32(-1), uint8(0)
+		if len(c.p.items) > 0 {
+			at, _ = c.p.find(id)
+		}
+		if at >= 0 {
+			flags = c.p.flags[at]
+		} else {
+			flags = flagsOf(c.who.Profile, id)
+		}
+		if flags&flagPlaced == 0 && c.allowed(id, flags) {
+			c.put(pick{at: at, id: id, why: "pinned"}, id)
+		}
+	}
+}
+
+// flagsOf is what the user did with an item that is in no pool.
+func flagsOf(p *freshet.Profile, id string) (flags uint8) {
+	for i := range p.Window {
+		if p.Window[i].ItemID == id {
+			flags |= flagSeen
+		}
+	}
+	for i := range p.Owned {
+		if p.Owned[i].ItemID == id {
+			flags |= flagPurchased
+		}
+	}
+	for i := range p.Dismissed {
+		if p.Dismissed[i].ItemID == id {
+			flags |= flagDismissed
+		}
+	}
+	return flags
+}
+
+// best takes the highest scores until there are so many places.
+func (c *chooser) best(places int) {
+	for _, i := range c.p.order {
+		if len(c.p.kept) >= places {
+			return
+		}
+		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i], c.p.flags[i]) {
+			c.put(pick{at: i}, c.p.items[i])
+		}
+	}
+}
+
+// explore gives the last places to the new items with the highest scores.
+func (c *chooser) explore() {
+	for slots := c.s.Explore; slots > 0 && len(c.p.kept) < c.s.K; slots-- {
+		best := int32(-1)
+		for i := range c.p.items {
+			if c.p.from[i]&c.s.explore != 0 && c.p.flags[i]&flagPlaced == 0 && (best < 0 || c.p.fused[i] > c.p.fused[best]) && c.allowed(c.p.items[i], c.p.flags[i]) {
+				best = int32(i)
+			}
+		}
+		if best < 0 {
+			return
+		}
+		c.put(pick{at: best, why: newSource}, c.p.items[best])
+	}
+}
+
+// diverseFrom is among how many candidates, in lists of K, diversity chooses.
+const diverseFrom = 3
+
+// diversify chooses by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the next item is the one with the greatest
+// (1 - dial) x relevance - dial x likeness, where relevance is the score between the worst (0) and the best (1) candidate and likeness the
+// highest cosine with an item that was chosen before.
+func (c *chooser) diversify(places int) {
+	var among []int32
+	for _, i := range c.p.order {
+		if len(among) >= diverseFrom*c.s.K {
+			break
+		}
+		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i], c.p.flags[i]) {
+			among = append(among, i)
+		}
+	}
+	if len(among) == 0 {
+		return
+	}
+	top, bottom := c.p.fused[among[0]], c.p.fused[among[len(among)-1]]
+	vectors, norms, likeness := make([][]float32, len(among)), make([]float32, len(among)), make([]float64, len(among))
+	for n, i := range among {
+		if v, kind := c.e.vectors.Vector(c.p.items[i]); kind != freshet.Unknown {
+			vectors[n], norms[n] = v, float32(math.Sqrt(float64(dot(v, v))))
+		}
+	}
+	dial := c.s.Diversity
+	for len(c.p.kept) < places {
+		best, most := -1, math.Inf(-1)
+		for n, i := range among {
+			if c.p.flags[i]&flagPlaced != 0 || c.caps != nil && c.caps.refuse(c.e.itemOf(c.p.items[i])) != "" {
+				continue
+			}
+			relevance := 1.0
+			if top > bottom {
+				relevance = (c.p.fused[i] - bottom) / (top - bottom)
+			}
+			if v := (1-dial)*relevance - dial*likeness[n]; v > most {
+				best, most = n, v
+			}
+		}
+		if best < 0 {
+			return
+		}
+		c.put(pick{at: among[best]}, c.p.items[among[best]])
+		for n := range among {
+			if vectors[n] != nil && vectors[best] != nil && norms[n] > 0 && norms[best] > 0 {
+				likeness[n] = max(likeness[n], float64(dot(vectors[n], vectors[best])/(norms[n]*norms[best])))
+			}
+		}
+	}
+}
+
+func dot(a, b []float32) float32 {
+	var sum float32
+	for i := range a {
+		sum += a[i] * b[i]
+	}
+	return sum
+}
+
+// caps counts brands and categories of one list.
+type caps struct {
+	perBrand, perCategory int
+	brands, categories    map[string]int
+}
+
+// newCaps gives nil where a surface has none.
+func newCaps(s *Surface) *caps {
+	if s.PerBrand == 0 && s.PerCategory == 0 {
+		return nil
+	}
+	return &caps{perBrand: s.PerBrand, perCategory: s.PerCategory, brands: map[string]int{}, categories: map[string]int{}}
+}
+
+// refuse names the cap that an item would break; "" = none. An item without brand or category counts for none.
+func (c *caps) refuse(item *freshet.Item) string {
+	if item == nil {
+		return ""
+	}
+	if c.perBrand > 0 && item.Brand != "" && c.brands[item.Brand] >= c.perBrand {
+		return "brand cap"
+	}
+	if c.perCategory > 0 {
+		for _, x := range item.Categories {
+			if c.categories[x] >= c.perCategory {
+				return "category cap"
+			}
+		}
+	}
+	return ""
+}
+
+func (c *caps) take(item *freshet.Item) {
+	if item == nil {
+		return
+	}
+	c.brands[item.Brand]++
+	for _, x := range item.Categories {
+		c.categories[x]++
+	}
+}
+
+func (e *Engine) itemOf(id string) *freshet.Item {
+	if e.cfg.Item == nil {
+		return nil
+	}
+	item, _ := e.cfg.Item(id)
+	return item
+}
+
+// sourceOf is the first source of a mask.
+func sourceOf(mask uint32) int { return bits.TrailingZeros32(mask) }

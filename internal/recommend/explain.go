@@ -1,0 +1,141 @@
+package recommend
+
+import (
+	"math"
+	"math/bits"
+	"slices"
+
+	"freshet"
+)
+
+// leastShare is the share below which a source is not named; its share goes to those that are. A record must stay small.
+const leastShare = 0.1
+
+// explain turns the chosen places into items with reasons. A source's share is what it adds above the least it gave to any item
+// of the pool, so that a source which likes everything alike explains nothing.
+func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool) []freshet.RecommendedItem {
+	out := make([]freshet.RecommendedItem, len(p.kept))
+	all := make([]freshet.Reason, 0, 2*len(p.kept))
+	parts, total := make([]float64, len(e.sources)), make([]float64, len(e.sources))
+	share := make([]float64, len(e.sources))
+	top := math.Inf(-1)
+	for _, k := range p.kept {
+		if k.at >= 0 {
+			top = max(top, p.fused[k.at])
+		}
+	}
+	for n, k := range p.kept {
+		start := len(all)
+		switch {
+		case k.at < 0:
+			out[n] = freshet.RecommendedItem{ItemID: k.id, Score: 1}
+			all = append(all, freshet.Reason{Source: k.why, Share: 1})
+		case k.why != "":
+			out[n] = freshet.RecommendedItem{ItemID: p.items[k.at], Score: math.Exp(p.fused[k.at] - top)}
+			all = append(all, freshet.Reason{Source: k.why, Share: 1})
+		default:
+			e.partsOf(s, p, k.at, parts)
+			out[n] = freshet.RecommendedItem{ItemID: p.items[k.at], Score: math.Exp(p.fused[k.at] - top)}
+			all = e.reasons(all, shares(parts, share))
+			for i := range total {
+				total[i] += parts[i]
+			}
+		}
+		out[n].Reasons = all[start:len(all):len(all)]
+	}
+	if len(out) > 0 {
+		for k, v := range shares(total, share) {
+			if s.mask&(1<<k) != 0 {
+				e.obs.Shares(e.sources[k].Name(), v)
+			}
+		}
+	}
+	e.because(s, who, p, out)
+	return out
+}
+
+// partsOf says what each source adds to an item's score.
+func (e *Engine) partsOf(s *Surface, p *pool, at int32, parts []float64) {
+	clear(parts)
+	for mask := s.mask; mask != 0; mask &= mask - 1 {
+		k := bits.TrailingZeros32(mask)
+		parts[k] = s.weights[k] * e.scale[k] * float64(p.scores[k][at]-p.floor[k])
+	}
+	if s.mask&(s.mask-1) == 0 {
+		parts[sourceOf(s.mask)] = 1
+	}
+}
+
+// shares normalises parts to hundredths that sum to 1, without those below leastShare; what rounding leaves over goes to the largest.
+func shares(parts, out []float64) []float64 {
+	sum, largest := 0.0, 0
+	for k, v := range parts {
+		sum += v
+		if v > parts[largest] {
+			largest = k
+		}
+	}
+	named := 0.0
+	for k, v := range parts {
+		if k == largest || v >= leastShare*sum {
+			named += v
+		}
+	}
+	left := 100
+	for k, v := range parts {
+		out[k] = 0
+		if named > 0 && (k == largest || v >= leastShare*sum) {
+			hundredths := int(v / named * 100)
+			out[k] = float64(hundredths) / 100
+			left -= hundredths
+		}
+	}
+	if len(out) > 0 {
+		out[largest] = math.Round(out[largest]*100+float64(left)) / 100
+	}
+	return out[:len(parts)]
+}
+
+// reasons adds the sources that added something, strongest first.
+func (e *Engine) reasons(all []freshet.Reason, share []float64) []freshet.Reason {
+	start := len(all)
+	for k, v := range share {
+		if v > 0 {
+			all = append(all, freshet.Reason{Source: e.sources[k].Name(), Share: v})
+		}
+	}
+	slices.SortStableFunc(all[start:], func(a, b freshet.Reason) int {
+		switch {
+		case a.Share > b.Share:
+			return -1
+		case a.Share < b.Share:
+			return 1
+		}
+		return 0
+	})
+	return all
+}
+
+// because has the strongest source of each item that can tell name the item of the user's history behind it.
+func (e *Engine) because(s *Surface, who *freshet.Subject, p *pool, items []freshet.RecommendedItem) {
+	for mask := s.asks(); mask != 0; mask &= mask - 1 {
+		k := bits.TrailingZeros32(mask)
+		name := e.sources[k].Name()
+		explainer, batch := e.sources[k].(Explainer)
+		p.missing, p.ids = p.missing[:0], p.ids[:0]
+		for i := range items {
+			if r := items[i].Reasons; len(r) == 0 || r[0].Source != name {
+				continue
+			} else if o := p.opinions[k]; o != nil {
+				r[0].Because = o.Because(items[i].ItemID)
+			} else if batch {
+				p.missing, p.ids = append(p.missing, int32(i)), append(p.ids, items[i].ItemID)
+			}
+		}
+		if len(p.ids) > 0 {
+			for n, id := range explainer.Because(who, p.ids) {
+				items[p.missing[n]].Reasons[0].Because = id
+			}
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package recommend
+
+import (
+	"math"
+	"math/bits"
+	"slices"
+)
+
+// rankOffset is the constant of reciprocal-rank fusion (Cormack, Clarke, Buettcher, "Reciprocal Rank Fusion outperforms Condorcet",
+// SIGIR 2009).
+const rankOffset = 60
+
+// fuse gives every item that the surface's sources proposed one number, a log-likelihood up to a constant, and orders them by it.
+//
+// Log-linear fusion is a product of experts, p(i) ~ prod over sources of p_s(i)^w_s, with p_s(i) ~ exp(score / temperature): dividing by the
+// temperature calibrates a source's scores to log-probabilities (`freshet eval tune` fits it), the weight is the trust in it.
+func (e *Engine) fuse(s *Surface, p *pool) {
+	if cap(p.fused) < len(p.items) {
+		p.fused = make([]float64, 2*len(p.items))
+	}
+	p.fused = p.fused[:len(p.items)]
+	clear(p.fused)
+	for mask := s.mask; mask != 0; mask &= mask - 1 {
+		k := bits.TrailingZeros32(mask)
+		if s.Fusion == Reciprocal {
+			p.addRanks(k, s.weights[k])
+			continue
+		}
+		w := s.weights[k] * e.scale[k]
+		for i, v := range p.scores[k] {
+			p.fused[i] += w * float64(v)
+		}
+	}
+	p.order = p.order[:0]
+	for i := range p.items {
+		if s.Fusion == Reciprocal {
+			p.fused[i] = math.Log(p.fused[i])
+		}
+		if len(s.boosts) > 0 {
+			v, _ := e.verdictOn(s, p.items[i])
+			p.fused[i] += v.boost
+		}
+		if p.from[i]&s.mask != 0 {
+			p.order = append(p.order, int32(i))
+		}
+	}
+	slices.SortFunc(p.order, p.byFused)
+}
+
+// byFused orders places by score, equal ones as they were proposed.
+func (p *pool) byFused(a, b int32) int {
+	switch x, y := p.fused[a], p.fused[b]; {
+	case x > y:
+		return -1
+	case x < y:
+		return 1
+	}
+	return int(a - b)
+}
+
+// addRanks adds weight / (60 + rank) of one source; items on its floor share the last rank.
+func (p *pool) addRanks(k int, weight float64) {
+	p.order = p.order[:0]
+	for i := range p.items {
+		p.order = append(p.order, int32(i))
+	}
+	scores := p.scores[k]
+	slices.SortStableFunc(p.order, func(a, b int32) int {
+		switch {
+		case scores[a] > scores[b]:
+			return -1
+		case scores[a] < scores[b]:
+			return 1
+		}
+		return 0
+	})
+	rank := 0
+	for n, i := range p.order {
+		if n == 0 || scores[i] > p.floor[k] {
+			rank = n + 1
+		} else if scores[p.order[n-1]] > p.floor[k] {
+			rank = n + 1
+		}
+		p.fused[i] += weight / float64(rankOffset+rank)
+	}
+}

@@ -1,0 +1,215 @@
+package recommend
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/vm"
+
+	"freshet"
+)
+
+// RuleError says which rule of which surface cannot be meant.
+type RuleError struct {
+	Surface string
+	Rule    string // the field and, in a list, its place: "boosts[1].where"
+	Err     error
+}
+
+func (e *RuleError) Error() string {
+	return fmt.Sprintf("surfaces.%s.%s: %v", e.Surface, e.Rule, e.Err)
+}
+
+func (e *RuleError) Unwrap() error { return e.Err }
+
+// Boost multiplies the likelihood of the items that an expression holds for: above 1 they rise, below 1 they are buried.
+type Boost struct {
+	Where  string
+	Factor float64
+}
+
+// Rebuy lets items that the user has bought come back after a time: consumables.
+type Rebuy struct {
+	Where string // expression over the item; "" = every item
+	After time.Duration
+}
+
+// scene is what an expression sees.
+type scene struct {
+	Item itemScene `expr:"item"`
+	Now  time.Time `expr:"now"`
+}
+
+type itemScene struct {
+	ID          string         `expr:"id"`
+	Title       string         `expr:"title"`
+	Description string         `expr:"description"`
+	Categories  []string       `expr:"categories"`
+	Domain      string         `expr:"domain"`
+	Brand       string         `expr:"brand"`
+	Price       float64        `expr:"price"`
+	Currency    string         `expr:"currency"`
+	PublishedAt time.Time      `expr:"published_at"`
+	ExpiresAt   time.Time      `expr:"expires_at"`
+	AgeDays     float64        `expr:"age_days"` // since published_at; a million without one
+	Attributes  map[string]any `expr:"attributes"`
+}
+
+func sceneOf(item *freshet.Item, now time.Time) scene {
+	s := scene{Now: now, Item: itemScene{ID: item.ItemID, Title: item.Title, Description: item.Description, Categories: item.Categories, Domain: item.Domain,
+		Brand: item.Brand, Price: item.Price, Currency: item.Currency, AgeDays: 1e6, Attributes: map[string]any{}}}
+	if item.PublishedAt != nil {
+		s.Item.PublishedAt, s.Item.AgeDays = *item.PublishedAt, now.Sub(*item.PublishedAt).Hours()/24
+	}
+	if item.ExpiresAt != nil {
+		s.Item.ExpiresAt = *item.ExpiresAt
+	}
+	if len(item.Attributes) > 0 && json.Unmarshal(item.Attributes, &s.Item.Attributes) != nil {
+		s.Item.Attributes = map[string]any{} // attributes that are no object have no fields to ask for
+	}
+	return s
+}
+
+func compile(surface, rule, source string) (*vm.Program, error) {
+	if source == "" {
+		return nil, nil
+	}
+	p, err := expr.Compile(source, expr.Env(scene{}), expr.AsBool())
+	if err != nil {
+		return nil, &RuleError{surface, rule, fmt.Errorf("%w (an expression is about item.price, item.brand, item.categories, item.attributes.NAME, item.age_days, now)", err)}
+	}
+	return p, nil
+}
+
+// holds runs an expression. One that fails on an item (an attribute that it has not got) does not hold for it.
+func holds(p *vm.Program, s *scene) bool {
+	v, err := expr.Run(p, *s)
+	if err != nil {
+		return false
+	}
+	yes, _ := v.(bool)
+	return yes
+}
+
+// verdict is what a surface's rules about items make of one item. It is worked out once for each version of the item.
+type verdict struct {
+	rule  string        // that keeps the item out; "" = none
+	boost float64       // log of the factors
+	rebuy time.Duration // a purchase hides the item for so long; negative = for ever
+}
+
+// facts are the verdicts of all surfaces on one version of an item.
+type facts struct {
+	item     *freshet.Item
+	until    int64 // Unix milliseconds; rules may look at the clock
+	verdicts []verdict
+}
+
+// verdictFor is how long verdicts hold: an expression may look at the clock.
+const verdictFor = time.Second
+
+// verdictOn gives a surface's verdict on an item; a nil item means that the catalogue does not know it.
+func (e *Engine) verdictOn(s *Surface, id string) (verdict, *freshet.Item) {
+	item, ok := e.cfg.Item(id)
+	if !ok {
+		if s.itemRules {
+			return verdict{rule: "unknown item", rebuy: -1}, nil
+		}
+		return verdict{rebuy: -1}, nil
+	}
+	now := e.cfg.Now()
+	if f, ok := e.judged.Load(id); ok {
+		if f := f.(*facts); f.item == item && now.UnixMilli() < f.until {
+			return f.verdicts[s.place], item
+		}
+	}
+	f := &facts{item: item, until: math.MaxInt64, verdicts: make([]verdict, len(e.cfg.Surfaces))}
+	sc := sceneOf(item, now)
+	for i := range e.cfg.Surfaces {
+		f.verdicts[i] = e.cfg.Surfaces[i].verdict(item, &sc)
+		if e.cfg.Surfaces[i].expressions {
+			f.until = now.Add(verdictFor).UnixMilli()
+		}
+	}
+	e.judged.Store(id, f)
+	return f.verdicts[s.place], item
+}
+
+func (s *Surface) verdict(item *freshet.Item, sc *scene) verdict {
+	v := verdict{rebuy: -1}
+	switch {
+	case s.Domain != "" && item.Domain != s.Domain:
+		v.rule = "domain"
+	case len(s.Categories) > 0 && !overlap(s.Categories, item.Categories):
+		v.rule = "category"
+	case s.filter != nil && !holds(s.filter, sc):
+		v.rule = "filter"
+	}
+	for i, p := range s.boosts {
+		if holds(p, sc) {
+			v.boost += math.Log(s.Boosts[i].Factor)
+		}
+	}
+	for i, p := range s.rebuys {
+		if p == nil || holds(p, sc) {
+			v.rebuy = s.Rebuys[i].After
+			break
+		}
+	}
+	return v
+}
+
+func overlap(a, b []string) bool {
+	for _, x := range a {
+		for _, y := range b {
+			if x == y {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// forbids gives the rule that keeps an item from this user's list; "" = none does. The cheap ones are asked first.
+func (e *Engine) forbids(s *Surface, who *freshet.Subject, id string, flags uint8) string {
+	switch hit := flags & s.hides; {
+	case hit&flagDismissed != 0:
+		return "dismissed"
+	case hit&flagSeen != 0:
+		return "seen"
+	case hit&flagPurchased != 0 && !e.due(s, who, id):
+		return "purchased"
+	case e.cfg.Available != nil && !e.cfg.Available(id):
+		return "unavailable"
+	case e.cfg.Excluded != nil && e.cfg.Excluded(who.Profile.UserID, id):
+		return "excluded"
+	case !s.itemRules:
+		return ""
+	}
+	v, _ := e.verdictOn(s, id)
+	return v.rule
+}
+
+// due tells whether a bought item may be recommended again.
+func (e *Engine) due(s *Surface, who *freshet.Subject, id string) bool {
+	if len(s.Rebuys) == 0 {
+		return false
+	}
+	v, _ := e.verdictOn(s, id)
+	if v.rebuy < 0 {
+		return false
+	}
+	for i := range who.Profile.Owned {
+		if d := &who.Profile.Owned[i]; d.ItemID == id {
+			return who.Now-d.Time >= v.rebuy.Milliseconds()
+		}
+	}
+	return true
+}
+
+// judgements is a cache of facts by item id.
+type judgements = sync.Map
