@@ -26,7 +26,7 @@ func TestBenchPipelineMeasuresEveryPart(t *testing.T) {
 	cfg.Surfaces[0].Weights = map[string]float64{"sequence": 1, "popular": .2}
 	cfg.resolvePaths()
 	if cfg.Model.Library == "" {
-		t.Skip("ONNX Runtime was not found: run make setup")
+		unavailable(t, "ONNX Runtime was not found: run make setup")
 	}
 	b, err := newPipelineBench(cfg, pipelineOptions{users: 100, events: 1000, late: .05, rates: []int{200}, each: time.Second, seed: 1, floors: true}, zap.NewNop())
 	if err != nil {
@@ -96,7 +96,7 @@ func TestBenchStepMeasuresFromTheSameProfiles(t *testing.T) {
 	cfg.Model.Bundle, cfg.Model.Device = "../../models/bundles/shop", "cpu"
 	cfg.resolvePaths()
 	if cfg.Model.Library == "" {
-		t.Skip("ONNX Runtime was not found: run make setup")
+		unavailable(t, "ONNX Runtime was not found: run make setup")
 	}
 	r, err := benchStep(t.Context(), cfg, stepOptions{history: 400, window: 20, users: 4, pairs: 3, late: .05, seed: 1}, zap.NewNop())
 	if err != nil {
@@ -115,7 +115,7 @@ func TestBenchIndexFindsWhatTheExactSearchFinds(t *testing.T) {
 	cfg.Model.Bundle, cfg.Model.Device = "../../models/bundles/shop", "cpu"
 	cfg.resolvePaths()
 	if cfg.Model.Library == "" {
-		t.Skip("ONNX Runtime was not found: run make setup")
+		unavailable(t, "ONNX Runtime was not found: run make setup")
 	}
 	r, err := benchIndex(t.Context(), cfg, indexOptions{items: 3000, batch: 8, queries: 20, recall: .99, each: 50 * time.Millisecond, seed: 1}, zap.NewNop())
 	if err != nil {
