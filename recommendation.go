@@ -26,6 +26,7 @@ type RecommendedItem struct {
 	ItemID  string   `json:"item_id"`
 	Score   float64  `json:"score"` // likelihood relative to the first place, which has 1
 	Reasons []Reason `json:"reasons"`
+	Text    string   `json:"text,omitempty"` // the first reason in words, where records carry them
 }
 
 // Reason says how much of an item's score came from one source. The shares of an item sum to 1.
@@ -91,7 +92,7 @@ func (r *Recommendation) Without(gone func(itemID string) bool) bool {
 }
 
 // AppendJSON appends the record's bytes without reflection. It starts with {"v":1,"cv":C,"rev":R, in that order: the save
-// script reads these by prefix. Scores carry 3 significant digits, shares 2 decimals: a home record of 20 items stays below 3 KB.
+// script reads these by prefix. Scores carry 3 significant digits, shares 2 decimals; Fit keeps a home record of 20 items below 3 KB.
 func (r *Recommendation) AppendJSON(b []byte) []byte {
 	b = append(b, `{"v":1,"cv":`...)
 	b = strconv.AppendUint(b, r.CV, 10)
@@ -139,7 +140,47 @@ func (i *RecommendedItem) appendJSON(b []byte) []byte {
 		}
 		b = append(b, '}')
 	}
-	return append(b, "]}"...)
+	b = append(b, ']')
+	if i.Text != "" {
+		b = appendField(b, `,"text":`, i.Text)
+	}
+	return append(b, '}')
+}
+
+// RecordBudget is how many bytes a record of so many items may have: 3 KB for 20.
+func RecordBudget(items int) int { return 512 + 128*items }
+
+// Fit leaves explanations out until the record keeps RecordBudget, from the last place upwards: first texts, then the items of the
+// history, then all sources but the strongest, whose share becomes 1. Places and scores stay, so that a record of long ids may be larger.
+func (r *Recommendation) Fit(b []byte) []byte {
+	over := len(b) - RecordBudget(len(r.Items))
+	if over <= 0 {
+		return b
+	}
+	cuts := []func(i *RecommendedItem){
+		func(i *RecommendedItem) { i.Text = "" },
+		func(i *RecommendedItem) {
+			for n := range i.Reasons {
+				i.Reasons[n].Because = ""
+			}
+		},
+		func(i *RecommendedItem) {
+			if len(i.Reasons) > 1 {
+				i.Reasons = i.Reasons[:1]
+				i.Reasons[0].Share = 1
+			}
+		},
+	}
+	var was, is []byte
+	for _, cut := range cuts {
+		for n := len(r.Items) - 1; n >= 0 && over > 0; n-- {
+			was = r.Items[n].appendJSON(was[:0])
+			cut(&r.Items[n])
+			is = r.Items[n].appendJSON(is[:0])
+			over -= len(was) - len(is)
+		}
+	}
+	return r.AppendJSON(b[:0])
 }
 
 // appendNumber writes a finite number with that many significant digits; JSON has no others.

@@ -2,6 +2,7 @@ package freshet
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -40,6 +41,49 @@ func TestAHomeRecordOfTwentyFitsItsBudget(t *testing.T) {
 	}
 	if n := len(r.AppendJSON(nil)); n > 3<<10 {
 		t.Fatalf("%d bytes, at most 3 KB", n)
+	}
+}
+
+// Whatever stands in a record, it keeps its budget as long as ids leave room; what is cut is cut from the last place upwards, shares sum to 1.
+func TestARecordIsCutToItsBudget(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 3))
+	for range 2000 {
+		rec := sampleRecord()
+		rec.UserID, rec.Items = strings.Repeat("u", 1+r.IntN(40)), nil
+		id := func() string { return strings.Repeat("i", 1+r.IntN(48)) }
+		for range 1 + r.IntN(40) {
+			it := RecommendedItem{ItemID: id(), Score: r.Float64()}
+			if r.IntN(2) == 0 {
+				it.Text = strings.Repeat("because ", r.IntN(12))
+			}
+			it.Reasons = []Reason{{Source: "sequence", Share: 0.5, Because: id()}, {Source: "covisit", Share: 0.3, Because: id()}, {Source: "content", Share: 0.2, Because: id()}}
+			rec.Items = append(rec.Items, it)
+		}
+		items := len(rec.Items)
+		b := rec.Fit(rec.AppendJSON(nil))
+		var back Recommendation
+		if err := json.Unmarshal(b, &back); err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > RecordBudget(items) || len(back.Items) != items {
+			t.Fatalf("%d bytes for %d items, at most %d", len(b), len(back.Items), RecordBudget(items))
+		}
+		for n, it := range back.Items {
+			sum := 0.0
+			for _, reason := range it.Reasons {
+				sum += reason.Share
+			}
+			if sum < 0.999 || sum > 1.001 {
+				t.Fatalf("item %d of %d has shares that sum to %v", n, items, sum)
+			}
+			if n > 0 && len(it.Reasons) > len(back.Items[n-1].Reasons) {
+				t.Fatalf("item %d of %d says more than the one before it", n, items)
+			}
+		}
+	}
+	small := sampleRecord()
+	if b := small.AppendJSON(nil); string(small.Fit(b)) != string(b) {
+		t.Fatal("a record within its budget was cut")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"freshet"
+	"freshet/internal/recommend"
 )
 
 // Config is everything that can be configured, in one place. Sources, weakest first: these defaults, a YAML file (--config),
@@ -28,6 +29,7 @@ type Config struct {
 	Covisit   CovisitBlock   `yaml:"covisit"`
 	NewItems  NewItemsBlock  `yaml:"new_items"`
 	Fusion    FusionBlock    `yaml:"fusion"`
+	Reasons   ReasonsBlock   `yaml:"reasons"`
 	Surfaces  []SurfaceBlock `yaml:"surfaces" doc:"the lists every user gets"`
 	Lane      string         `yaml:"lane" doc:"deployment whose bundle is model.bundle, and that verbs look at"`
 	Lanes     []string       `yaml:"lanes" doc:"further deployments that this worker runs; empty = all of the table, unless lane is not live"`
@@ -172,6 +174,7 @@ func DefaultConfig() Config {
 		NewItems:  NewItemsBlock{MaxAge: Duration(14 * 24 * time.Hour), Budget: 100},
 		Surfaces: []SurfaceBlock{{Name: freshet.HomeSurface, K: 20, Weights: map[string]float64{"sequence": 1},
 			Fill: "popular", Exclude: []string{"purchased", "dismissed"}}},
+		Reasons:  ReasonsBlock{Texts: recommend.DefaultTexts(), Verbs: recommend.DefaultVerbs()},
 		Feedback: FeedbackConfig{Enabled: true, Window: Duration(30 * time.Minute), Grace: Duration(time.Minute)},
 		Lane:     freshet.LiveLane, Bootstrap: "refuse",
 		HTTP: HTTPConfig{Listen: "127.0.0.1:9464"},

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+	"strings"
 	"time"
 
 	"freshet/internal/recommend"
@@ -22,6 +24,21 @@ type NewItemsBlock struct {
 // FusionBlock makes scores of sources comparable.
 type FusionBlock struct {
 	Temperatures map[string]float64 `yaml:"temperatures" doc:"source: its score divided by this is a log-probability; freshet eval tune fits it; default 1"`
+}
+
+// ReasonsBlock words reasons.
+type ReasonsBlock struct {
+	Texts   map[string]string `yaml:"texts" doc:"source: wordings, the first whose {because}, {did}, {title}, {domain}, {brand}, {category} are known is taken"`
+	Verbs   map[string]string `yaml:"verbs" doc:"event type: what {did} says of it"`
+	Records bool              `yaml:"in_records" doc:"records carry the text of each item, as far as their budget allows; else only freshet user show words them"`
+}
+
+// texts are the wordings, checked; those that are not configured are the defaults.
+func (c *Config) texts() (*recommend.Texts, error) {
+	texts, verbs := recommend.DefaultTexts(), recommend.DefaultVerbs()
+	maps.Copy(texts, c.Reasons.Texts)
+	maps.Copy(verbs, c.Reasons.Verbs)
+	return recommend.NewTexts(texts, verbs)
 }
 
 // SurfaceBlock is one list.
@@ -76,6 +93,10 @@ func (c *Config) checkFusion(check func(ok bool, field, format string, args ...a
 	check(c.Covisit.MaxItems >= 100, "covisit.max_items", "%d, must be at least 100", c.Covisit.MaxItems)
 	check(c.NewItems.MaxAge >= 0, "new_items.max_age", "%s is negative", c.NewItems.MaxAge)
 	check(c.NewItems.Budget >= 1, "new_items.budget", "%d, must be at least 1", c.NewItems.Budget)
+	if _, err := c.texts(); err != nil {
+		field, reason, _ := strings.Cut(err.Error(), ": ")
+		check(false, field, "%s", reason)
+	}
 	for name, t := range c.Fusion.Temperatures {
 		check(t > 0, "fusion.temperatures."+name, "%v, must be above 0", t)
 	}

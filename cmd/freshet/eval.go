@@ -49,7 +49,7 @@ func newEvalCommand(g *globals) *cobra.Command {
 	f.IntVar(&o.k, "k", o.k, "places of the lists; at least 50")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	f.StringVar(&o.plot, "plot", "", "draw the result to this .png or .svg file")
-	cmd.AddCommand(newTuneCommand(g, o))
+	cmd.AddCommand(newTuneCommand(g, o), newReasonsCommand(g, o))
 	loo := &cobra.Command{Use: "loo", Short: "Leave-one-out: the last event of every user is hidden and ranked", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEval(cmd, g, o, leaveOneOut) }}
 	loo.Flags().StringVar(&o.data, "data", "", "file of events (required)")

@@ -247,6 +247,11 @@ func engineConfig(cfg Config, types *freshet.EventTypes) (recommend.Config, erro
 	out := recommend.Config{Lane: cfg.Lane, CV: 1, Types: types, MaxHistory: cfg.Profile.MaxHistory, Late: late, Half: cfg.Model.State == "fp16",
 		HotFor: min(cfg.Profile.HotFor.D(), cfg.Redis.TTL.D()/4), HotUsers: cfg.Profile.HotUsers,
 		Temperatures: cfg.Fusion.Temperatures}
+	if cfg.Reasons.Records {
+		if out.Texts, err = cfg.texts(); err != nil {
+			return out, err
+		}
+	}
 	for _, s := range cfg.Surfaces {
 		out.Surfaces = append(out.Surfaces, s.surface())
 	}

@@ -265,5 +265,5 @@ func (a *awayReplay) finish(ctx context.Context) error {
 		_, err := fmt.Fprintf(a.o.out, "compare: freshet lanes diff %s %s; one user: freshet user show ID --set lane=%s\n", a.w.table.Load().Live, a.plan.Lane, a.plan.Lane)
 		return err
 	}
-	return showUser(ctx, a.l.cfg, a.l.store, a.r.user, false, a.o.out)
+	return showUser(ctx, a.l.cfg, a.l.store, a.r.user, showOptions{stored: true}, a.o.out)
 }

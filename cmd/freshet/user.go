@@ -15,24 +15,30 @@ import (
 
 	"freshet"
 	"freshet/featurestore"
+	"freshet/internal/recommend"
 	"freshet/stream"
 )
 
 func newUserCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{Use: "user", Short: "Look at one user, at what he does next, or have him forgotten"}
-	var asJSON bool
+	var asJSON, stored bool
 	cmd.PersistentFlags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	show := &cobra.Command{Use: "show ID", Short: "Sequence, state and lists of one user, with exact reasons and what rules kept out", Args: cobra.ExactArgs(1),
+		Long: "Reads the user's profile and lists, and explains the lists exactly: each item of the history is left out in turn, the state is folded\n" +
+			"anew without it, and the one whose absence costs a recommendation most is what it stands there for. The records themselves carry an\n" +
+			"estimate. Rules are asked as of now. --stored opens no model and shows only what is stored.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withStore(cmd.Context(), g, func(cfg Config, s *featurestore.Redis, log *zap.Logger) error {
+				return showUser(cmd.Context(), cfg, s, args[0], showOptions{stored: stored, json: asJSON, log: log}, cmd.OutOrStdout())
+			})
+		}}
+	show.Flags().BoolVar(&stored, "stored", false, "only what is stored: no model is opened, no reason is worked out")
 	cmd.AddCommand(
 		newForecastCommand(g, &asJSON),
-		&cobra.Command{Use: "show ID", Short: "Sequence, state and lists of one user", Args: cobra.ExactArgs(1),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				return withStore(cmd.Context(), g, func(cfg Config, s *featurestore.Redis) error {
-					return showUser(cmd.Context(), cfg, s, args[0], asJSON, cmd.OutOrStdout())
-				})
-			}},
+		show,
 		&cobra.Command{Use: "forget ID", Short: "Erase a user everywhere: produce the erase event and wait for the tombstone", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return withStore(cmd.Context(), g, func(cfg Config, s *featurestore.Redis) error {
+				return withStore(cmd.Context(), g, func(cfg Config, s *featurestore.Redis, _ *zap.Logger) error {
 					return forgetUser(cmd.Context(), cfg, s, args[0], cmd.OutOrStdout())
 				})
 			}},
@@ -40,7 +46,7 @@ func newUserCommand(g *globals) *cobra.Command {
 	return cmd
 }
 
-func withStore(ctx context.Context, g *globals, do func(Config, *featurestore.Redis) error) error {
+func withStore(ctx context.Context, g *globals, do func(Config, *featurestore.Redis, *zap.Logger) error) error {
 	cfg, log, err := g.load()
 	if err != nil {
 		return err
@@ -50,7 +56,7 @@ func withStore(ctx context.Context, g *globals, do func(Config, *featurestore.Re
 		return err
 	}
 	defer store.Close()
-	return do(cfg, store)
+	return do(cfg, store, log)
 }
 
 // shownUser is what an operator sees of a user.
@@ -66,6 +72,13 @@ type shownUser struct {
 	Purchases []string                 `json:"purchases,omitempty"`
 	Dismissed []string                 `json:"dismissed,omitempty"`
 	Lists     []freshet.Recommendation `json:"lists"`
+	Reasons   []recommend.Grounds      `json:"reasons,omitempty"`
+	Removed   []recommend.Removal      `json:"removed,omitempty"`
+}
+
+type showOptions struct {
+	stored, json bool
+	log          *zap.Logger // of the model's runtime; unused with stored
 }
 
 type shownEntry struct {
@@ -89,7 +102,7 @@ func readProfile(ctx context.Context, s *featurestore.Redis, user string) ([]byt
 	return stored[0], p, err
 }
 
-func showUser(ctx context.Context, cfg Config, s *featurestore.Redis, user string, asJSON bool, w io.Writer) error {
+func showUser(ctx context.Context, cfg Config, s *featurestore.Redis, user string, o showOptions, w io.Writer) error {
 	raw, p, err := readProfile(ctx, s, user)
 	if err != nil {
 		return fmt.Errorf("%s: %w", user, err)
@@ -140,7 +153,15 @@ func showUser(ctx context.Context, cfg Config, s *featurestore.Redis, user strin
 	for _, e := range p.Window {
 		out.Sequence = append(out.Sequence, shownEntry{e.ItemID, titles[e.ItemID], e.Type, freshet.FormatTime(e.Time)})
 	}
-	if asJSON {
+	if !o.stored {
+		if err := account(ctx, cfg, o.log, &out); err != nil {
+			return fmt.Errorf("explain the lists of %s (--stored shows them without): %w", user, err)
+		}
+		for _, r := range out.Removed {
+			titles[r.ItemID] = r.Title
+		}
+	}
+	if o.json {
 		return printJSON(w, out)
 	}
 	return printUser(w, &out, titles)
@@ -177,16 +198,47 @@ func printUser(w io.Writer, u *shownUser, titles map[string]string) error {
 		fmt.Fprintf(w, "\nlist %s, %s by %s:\n", l.Surface, l.RecID, l.Model)
 		for n, it := range l.Items {
 			fmt.Fprintf(w, "  %2d. %-14s %-50.50s %.3f", n+1, it.ItemID, titles[it.ItemID], it.Score)
+			if g := u.exactly(l.Surface, it.ItemID); g != nil {
+				printGrounds(w, g, titles)
+				continue
+			}
 			for _, r := range it.Reasons {
-				fmt.Fprintf(w, "  %s %.0f %%", r.Source, 100*r.Share)
-				if r.Because != "" {
-					fmt.Fprintf(w, " (after %s)", firstOf(titles[r.Because], r.Because))
-				}
+				printReason(w, r.Source, r.Share, titleOr(titles, r.Because))
 			}
 			fmt.Fprintln(w)
 		}
+		printRemoved(w, u.Removed, l.Surface, titles)
 	}
 	return nil
+}
+
+func printReason(w io.Writer, source string, share float64, because string) {
+	fmt.Fprintf(w, "  %s %.0f %%", source, 100*share)
+	if because != "" {
+		fmt.Fprintf(w, " (after %s)", because)
+	}
+}
+
+// printGrounds ends an item's line with the exact reasons.
+func printGrounds(w io.Writer, g *recommend.Grounds, titles map[string]string) {
+	for _, s := range g.Sources {
+		printReason(w, s.Source, s.Share, titleOr(titles, s.Because))
+	}
+	if g.Because != "" {
+		fmt.Fprintf(w, "\n      %.0f %% less likely without %s", 100*g.LowersBy, titleOr(titles, g.Because))
+	}
+	if g.Text != "" {
+		fmt.Fprintf(w, "\n      %q", g.Text)
+	}
+	fmt.Fprintln(w)
+}
+
+func printRemoved(w io.Writer, all []recommend.Removal, surface string, titles map[string]string) {
+	for _, r := range all {
+		if r.Surface == surface {
+			fmt.Fprintf(w, "   -  %-14s %-50.50s %s\n", r.ItemID, titles[r.ItemID], r.Rule)
+		}
+	}
 }
 
 func firstOf(a, b string) string {

@@ -59,7 +59,7 @@ func forecastUser(ctx context.Context, g *globals, user string, o recommend.Fore
 	return printForecast(w, forecast)
 }
 
-// forecaster is the part of a worker that a forecast needs: the model, the store, and the catalogue as the store has it.
+// forecaster is the part of a worker that a forecast or an account of reasons needs: the model, the store, and the catalogue as the store has it.
 type forecaster struct {
 	runtime *models.Runtime
 	bundle  *models.Bundle
@@ -67,6 +67,7 @@ type forecaster struct {
 	store   *featurestore.Redis
 	engine  *recommend.Engine
 	titles  map[string]string
+	items   map[string]*freshet.Item
 }
 
 func (f *forecaster) close() error {
@@ -87,7 +88,7 @@ func (f *forecaster) close() error {
 }
 
 func openForecaster(ctx context.Context, cfg Config, log *zap.Logger) (f *forecaster, err error) {
-	f = &forecaster{titles: map[string]string{}}
+	f = &forecaster{titles: map[string]string{}, items: map[string]*freshet.Item{}}
 	m := cfg.Model
 	if f.store, err = featurestore.Open(ctx, storeConfig(cfg), log); err != nil {
 		return f, err
@@ -133,7 +134,7 @@ func (f *forecaster) take(ctx context.Context, items []*freshet.Item) error {
 		if item == nil {
 			continue
 		}
-		f.titles[item.ItemID] = item.Title
+		f.titles[item.ItemID], f.items[item.ItemID] = item.Title, item
 		if _, kind := f.index.Vector(item.ItemID); kind != freshet.Trained && f.bundle.TextDim() > 0 {
 			fresh = append(fresh, item.ItemID)
 		}

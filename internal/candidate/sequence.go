@@ -76,6 +76,9 @@ func (s *Sequence) Score(ctx context.Context, who *freshet.Subject, items []stri
 	return nil
 }
 
+// Estimates says that Because is an estimate.
+func (*Sequence) Estimates() bool { return true }
+
 // Because estimates which of the latest entries led to each item: the one whose vector points most the same way. The exact answer,
 // folding the window without each entry in turn, would cost a refold per entry; this one is cheap enough to stand in every record.
 func (s *Sequence) Because(who *freshet.Subject, items []string) []string {

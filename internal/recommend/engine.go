@@ -110,6 +110,8 @@ type Config struct {
 	// Temperatures calibrate sources: a source's score divided by its temperature is a log-probability up to a constant. A source that
 	// is not named has 1.
 	Temperatures map[string]float64
+	// Texts, if set, put the first reason of every item into words that the records carry.
+	Texts *Texts
 	// Inspect, if set, is shown every pool before it is fused: the candidates of one subject and each source's score of each,
 	// [source][item]; nil for a source that no surface asks. Read only, valid during the call (`eval tune` fits weights on them).
 	Inspect func(who *freshet.Subject, items []string, scores [][]float32)

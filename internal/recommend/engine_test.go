@@ -189,7 +189,7 @@ type fixture struct {
 	now   time.Time
 }
 
-func newFixture(t *testing.T, change func(*Config)) *fixture {
+func newFixture(t *testing.T, change func(*Config), more ...Source) *fixture {
 	t.Helper()
 	types, err := freshet.NewEventTypes(freshet.DefaultEventTypes())
 	if err != nil {
@@ -201,7 +201,7 @@ func newFixture(t *testing.T, change func(*Config)) *fixture {
 	if change != nil {
 		change(&cfg)
 	}
-	if f.Engine, err = New(cfg, f.store, f.model, f.model, []Source{rotation{40}}, f.seen, zap.NewNop()); err != nil {
+	if f.Engine, err = New(cfg, f.store, f.model, f.model, append([]Source{rotation{40}}, more...), f.seen, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
 	return f

@@ -51,7 +51,27 @@ func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool) []freshet.Re
 		}
 	}
 	e.because(s, who, p, out)
+	if e.cfg.Texts != nil {
+		e.word(who.Profile, out)
+	}
 	return out
+}
+
+// word puts the first reason of each item into words.
+func (e *Engine) word(p *freshet.Profile, items []freshet.RecommendedItem) {
+	for i := range items {
+		r := &items[i].Reasons[0]
+		because, did := r.Because, ""
+		if because != "" {
+			if item := e.itemOf(because); item != nil && item.Title != "" {
+				because = item.Title
+			}
+			if at := slices.IndexFunc(p.Window, func(x freshet.Entry) bool { return x.ItemID == r.Because }); at >= 0 {
+				did = p.Window[at].Type
+			}
+		}
+		items[i].Text = e.cfg.Texts.Text(r.Source, because, did, e.itemOf(items[i].ItemID))
+	}
 }
 
 // partsOf says what each source adds to an item's score.

@@ -231,5 +231,5 @@ func (e *Engine) record(t *task, surface string, items []freshet.RecommendedItem
 			Offset: t.last.Position.Offset, EventID: t.last.ID, Timestamp: freshet.FormatTime(t.last.Time)},
 		ComputedAt: e.cfg.Now().UTC().Format(time.RFC3339Nano),
 	}
-	return r.AppendJSON(make([]byte, 0, 512+len(items)*128))
+	return r.Fit(r.AppendJSON(make([]byte, 0, 512+len(items)*128)))
 }
