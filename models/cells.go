@@ -27,13 +27,14 @@ var (
 	cellsOutputs = []string{"scores"}
 )
 
-// cells is the division of one generation's rows; row r of the generation lies in the cell c with begin[c] <= r < begin[c+1].
+// cells is the division of one generation's rows; row r of the generation lies in the cell c with begin[c] <= r < begin[c+1]. A catalogue
+// that is scored whole has cells too, of as many rows in their order as one matrix product does well with, and no centres.
 type cells struct {
 	session *session // of cellsGraph
 	dim     int
 	begin   []int     // one more than there are cells
 	columns []float32 // for each cell a matrix [dim, rows of the cell], one after the other
-	centres []float32 // [dim, cells]
+	centres []float32 // [dim, cells]; nil = every cell is looked into
 	lift    []float32 // what is added to a centre's score: the mean bias of its items
 	probes  atomic.Int32
 }
@@ -46,8 +47,8 @@ type cellsScratch struct {
 	coarse  []float32
 	scores  []float32
 	queries []float32
-	best    []heap // of each query
-	nearest heap
+	best    []best // of each query
+	nearest best
 	pairs   []int32 // queries by cell: those of cell c are pairs[first[c]:first[c+1]]
 	first   []int32
 	probed  []int32 // [query, probe] cells
@@ -56,24 +57,52 @@ type cellsScratch struct {
 // search gives the k best rows of each query, best first, as search.onnx does; where there are fewer, scores are hidden.
 func (c *cells) search(x *cellsScratch, mask, queries []float32, k int, scores []float32, rows []int64) error {
 	b := len(queries) / c.dim
-	probes := min(int(c.probes.Load()), c.len())
-	if err := c.rank(x, queries, probes); err != nil {
-		return err
-	}
-	c.invert(x, b, probes)
 	x.best = grown(x.best, b)
 	for i := range x.best {
 		x.best[i].reset(k)
 	}
+	find := c.searchNearest
+	if c.centres == nil {
+		find = c.searchAll
+	}
+	if err := find(x, mask, queries); err != nil {
+		return err
+	}
+	for i := range x.best {
+		x.best[i].drain(scores[i*k:(i+1)*k], rows[i*k:(i+1)*k])
+	}
+	return nil
+}
+
+// searchAll scores every row.
+func (c *cells) searchAll(x *cellsScratch, mask, queries []float32) error {
+	for cell := range c.len() {
+		from, to := c.begin[cell], c.begin[cell+1]
+		n := to - from
+		x.scores = grown(x.scores, len(x.best)*n)
+		if err := c.run(&x.t, queries, c.columns[from*c.dim:to*c.dim], mask[from:to], x.scores); err != nil {
+			return err
+		}
+		for i := range x.best {
+			x.best[i].take(x.scores[i*n:(i+1)*n], int32(from))
+		}
+	}
+	return nil
+}
+
+// searchNearest scores the rows of the cells that fit each query best.
+func (c *cells) searchNearest(x *cellsScratch, mask, queries []float32) error {
+	probes := min(int(c.probes.Load()), c.len())
+	if err := c.rank(x, queries, probes); err != nil {
+		return err
+	}
+	c.invert(x, len(queries)/c.dim, probes)
 	for cell := range c.len() {
 		if who := x.pairs[x.first[cell]:x.first[cell+1]]; len(who) > 0 {
 			if err := c.searchCell(x, mask, queries, cell, who); err != nil {
 				return err
 			}
 		}
-	}
-	for i := range x.best {
-		x.best[i].drain(scores[i*k:(i+1)*k], rows[i*k:(i+1)*k])
 	}
 	return nil
 }
@@ -82,14 +111,16 @@ func (c *cells) search(x *cellsScratch, mask, queries []float32, k int, scores [
 func (c *cells) rank(x *cellsScratch, queries []float32, probes int) error {
 	b, n := len(queries)/c.dim, c.len()
 	x.coarse, x.probed = grown(x.coarse, b*n), grown(x.probed, b*probes)
+	clear(x.probed) // a query that is not a number finds no cell
 	if err := c.run(&x.t, queries, c.centres, c.lift, x.coarse); err != nil {
 		return err
 	}
 	for i := range b {
 		x.nearest.reset(probes)
 		x.nearest.take(x.coarse[i*n:(i+1)*n], 0)
-		for j := probes - 1; j >= 0; j-- {
-			x.probed[i*probes+j] = int32(x.nearest.pop().row)
+		for j, key := range x.nearest.sorted() {
+			_, row := unpack(key)
+			x.probed[i*probes+j] = row
 		}
 	}
 	return nil
@@ -145,94 +176,6 @@ func product(s *session, t *tensors, dim int, queries, columns, lift, scores []f
 		}
 	}
 	return s.run(t, len(cellsInputs))
-}
-
-// heap keeps the k highest of the scores that it is shown; the least of them is at the root.
-type heap struct {
-	k    int
-	list []scored
-}
-
-type scored struct {
-	score float32
-	row   int32
-}
-
-func (h *heap) reset(k int) { h.k, h.list = k, h.list[:0] }
-
-// take shows it scores of successive rows. Most are below the least that is kept, and cost a comparison.
-func (h *heap) take(scores []float32, row int32) {
-	i := 0
-	for ; i < len(scores) && len(h.list) < h.k; i++ {
-		if scores[i] > hidden {
-			h.push(scored{scores[i], row + int32(i)})
-		}
-	}
-	if len(h.list) < h.k {
-		return
-	}
-	least := h.list[0].score
-	for ; i < len(scores); i++ {
-		if scores[i] > least {
-			h.list[0] = scored{scores[i], row + int32(i)}
-			h.sink(0)
-			least = h.list[0].score
-		}
-	}
-}
-
-func (h *heap) push(s scored) {
-	h.list = append(h.list, s)
-	for i := len(h.list) - 1; i > 0; {
-		up := (i - 1) / 2
-		if h.list[up].score <= h.list[i].score {
-			return
-		}
-		h.list[up], h.list[i] = h.list[i], h.list[up]
-		i = up
-	}
-}
-
-func (h *heap) sink(i int) {
-	for {
-		least := 2*i + 1
-		if least >= len(h.list) {
-			return
-		}
-		if r := least + 1; r < len(h.list) && h.list[r].score < h.list[least].score {
-			least = r
-		}
-		if h.list[i].score <= h.list[least].score {
-			return
-		}
-		h.list[i], h.list[least] = h.list[least], h.list[i]
-		i = least
-	}
-}
-
-// pop takes the least out; a row of -1 where nothing is left.
-func (h *heap) pop() scored {
-	if len(h.list) == 0 {
-		return scored{hidden, -1}
-	}
-	s := h.list[0]
-	last := len(h.list) - 1
-	h.list[0] = h.list[last]
-	h.list = h.list[:last]
-	h.sink(0)
-	return s
-}
-
-// drain writes what was kept, best first, and hidden ones behind.
-func (h *heap) drain(scores []float32, rows []int64) {
-	n := len(h.list)
-	for i := n; i < len(scores); i++ {
-		scores[i], rows[i] = hidden, 0
-	}
-	for i := n - 1; i >= 0; i-- {
-		s := h.pop()
-		scores[i], rows[i] = s.score, int64(s.row)
-	}
 }
 
 // How cells are made.
@@ -334,6 +277,31 @@ func transposed(m []float32, rows, dim int) []float32 {
 	return out
 }
 
+// blockRows is the size of the cells of a catalogue that is scored whole: with a batch of queries its scores stay in a core's cache.
+const blockRows = 4096
+
+// openBlocks lays all vectors out in their order.
+func openBlocks(s *session, vectors [][]float32, dim int) *cells {
+	n := (len(vectors) + blockRows - 1) / blockRows
+	c := &cells{session: s, dim: dim, begin: make([]int, n+1), columns: make([]float32, len(vectors)*dim)}
+	for i := range n {
+		c.begin[i+1] = min(c.begin[i]+blockRows, len(vectors))
+		c.layOut(i, vectors[c.begin[i]:c.begin[i+1]])
+	}
+	return c
+}
+
+// layOut puts a cell's vectors into their columns.
+func (c *cells) layOut(cell int, vectors [][]float32) {
+	from, to := c.begin[cell], c.begin[cell+1]
+	columns, rows := c.columns[from*c.dim:to*c.dim], to-from
+	for j, vector := range vectors {
+		for d, v := range vector {
+			columns[d*rows+j] = v
+		}
+	}
+}
+
 // openCells divides entries and lays their vectors out cell by cell. It gives the order in which the generation must list them.
 func openCells(s *session, vectors [][]float32, bias []float32, dim int) (c *cells, order []int32, err error) {
 	centres, cell, err := divide(s, vectors, dim)
@@ -354,14 +322,13 @@ func openCells(s *session, vectors [][]float32, bias []float32, dim int) (c *cel
 		c.begin[i+1] += c.begin[i]
 	}
 	for i := range n {
-		from, to := c.begin[i], c.begin[i+1]
-		columns, rows := c.columns[from*dim:to*dim], to-from
-		for j, at := range order[from:to] {
-			for d, v := range vectors[at] {
-				columns[d*rows+j] = v
-			}
-			c.lift[i] += bias[at] / float32(rows)
+		of := order[c.begin[i]:c.begin[i+1]]
+		rows := make([][]float32, len(of))
+		for j, at := range of {
+			rows[j] = vectors[at]
+			c.lift[i] += bias[at] / float32(len(of))
 		}
+		c.layOut(i, rows)
 	}
 	c.probes.Store(int32(n))
 	return c, order, nil

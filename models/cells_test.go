@@ -53,7 +53,7 @@ func searchAll(t *testing.T, x *Index, queries []float32, n int) freshet.Hits {
 func TestAllCellsTogetherAreTheWholeCatalogue(t *testing.T) {
 	exact, divided := largeIndex(t, 1500, -1, 0), largeIndex(t, 1500, 100, .99)
 	c := divided.current.Load().generation.cells
-	if c == nil || exact.current.Load().generation.cells != nil {
+	if c.centres == nil || exact.current.Load().generation.cells.centres != nil {
 		t.Fatal("1,500 rows: want cells where the limit is 100, and none without a limit")
 	}
 	r := rand.New(rand.NewPCG(4, 4))
@@ -111,39 +111,5 @@ func TestCellsFindTheShareThatIsAskedFor(t *testing.T) {
 	c := divided.current.Load().generation.cells
 	if recall < .93 || int(c.probes.Load()) == c.len() {
 		t.Errorf("recall %.3f looking into %d of %d cells, want about .95 and fewer than all", recall, c.probes.Load(), c.len())
-	}
-}
-
-func TestHeapKeepsTheHighest(t *testing.T) {
-	r := rand.New(rand.NewPCG(6, 6))
-	for range 200 {
-		n, k := r.IntN(50), 1+r.IntN(20)
-		all := make([]float32, n)
-		for i := range all {
-			if all[i] = float32(r.IntN(12)); all[i] == 0 {
-				all[i] = hidden
-			}
-		}
-		var h heap
-		h.reset(k)
-		cut := r.IntN(n + 1)
-		h.take(all[:cut], 0)
-		h.take(all[cut:], int32(cut))
-		scores, rows := make([]float32, k), make([]int64, k)
-		h.drain(scores, rows)
-		want := slices.DeleteFunc(slices.Clone(all), func(v float32) bool { return v == hidden })
-		slices.Sort(want)
-		slices.Reverse(want)
-		for len(want) < k {
-			want = append(want, hidden)
-		}
-		if !slices.Equal(scores, want[:k]) {
-			t.Fatalf("of %v the %d highest: %v", all, k, scores)
-		}
-		for i, row := range rows {
-			if scores[i] > hidden && all[row] != scores[i] {
-				t.Fatalf("row %d has %v, not %v", row, all[row], scores[i])
-			}
-		}
 	}
 }

@@ -22,7 +22,7 @@ type generation struct {
 	entries []*entry  // row -> item; nil for the unknown item
 	mask    []float32 // bias or hidden, for each row
 	folder  string    // to be removed with it; empty for the bundle's own
-	cells   *cells    // nil = the session scores every row
+	cells   *cells    // nil = the session is one of search.onnx, which scores every row
 }
 
 // setMask changes one row's mask while searches may be reading it. A float32 is written whole, so a search sees the old value or
@@ -100,6 +100,19 @@ func writeMatrix(path string, vectors [][]float32, dim int) error {
 		}
 	}
 	return errors.Join(w.Flush(), f.Close())
+}
+
+// blockGeneration opens a generation whose every row is scored, in the order of entries.
+func (b *Bundle) blockGeneration(entries []*entry, vectors [][]float32, version uint64) (*generation, error) {
+	s, err := b.rt.openCPU(cellsGraph, "cells.onnx", cellsInputs, cellsOutputs)
+	if err != nil {
+		return nil, err
+	}
+	g := &generation{session: s, version: version, cells: openBlocks(s, vectors, b.Dim()), entries: entries, mask: make([]float32, len(entries))}
+	for row := range g.mask {
+		g.mask[row] = hidden
+	}
+	return g, nil
 }
 
 // divideGeneration opens a generation of many rows in cells, and finds how many of them a search must look into.

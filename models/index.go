@@ -67,7 +67,8 @@ func (c IndexConfig) Validate() error {
 // Index finds the items whose vectors fit a query best, over the whole catalogue: exactly where scoring everything is cheap, and beyond
 // IndexConfig.ExactUpTo rows by looking into the cells that fit the query best (cells.go), as many as it takes for IndexConfig.Recall.
 //
-// The bulk of the vectors lies in one matrix inside a search session (a generation), where a matrix product scores it. Items that
+// The bulk of the vectors lies in one matrix (a generation), which a matrix product scores: on a CPU in memory of ours, on a device inside
+// a session of search.onnx. Items that
 // came or changed since that session was opened are the newest: they are scored beside it, one by one. In the background the
 // matrix is written anew with them, a new session is opened, and one pointer is exchanged; searches under way end on the old one.
 //
@@ -132,24 +133,25 @@ func OpenIndex(b *Bundle, cfg IndexConfig) (*Index, error) {
 	return x, nil
 }
 
-// firstGeneration is over the bundle's own rows, and its own matrix where that is scored whole.
+// firstGeneration is over the bundle's own rows, and on a device its own matrix.
 func (x *Index) firstGeneration() (*generation, error) {
-	if !x.large(len(x.all)) {
+	if x.bundle.step.runsOn() != CPU {
 		return x.bundle.openGeneration(x.bundle.dir, slices.Clone(x.all), 0)
 	}
 	entries, vectors, version := x.gather()
 	return x.generationOf(entries, vectors, version)
 }
 
-func (x *Index) large(rows int) bool {
-	return x.cfg.ExactUpTo >= 0 && rows > x.cfg.ExactUpTo && x.bundle.step.runsOn() == CPU
-}
+func (x *Index) large(rows int) bool { return x.cfg.ExactUpTo >= 0 && rows > x.cfg.ExactUpTo }
 
 func (x *Index) generationOf(entries []*entry, vectors [][]float32, version uint64) (*generation, error) {
-	if x.large(len(entries)) {
+	switch {
+	case x.bundle.step.runsOn() != CPU:
+		return x.bundle.writeGeneration(x.work, entries, vectors, version)
+	case x.large(len(entries)):
 		return x.bundle.divideGeneration(entries, vectors, version, x.sample(vectors), x.target())
 	}
-	return x.bundle.writeGeneration(x.work, entries, vectors, version)
+	return x.bundle.blockGeneration(entries, vectors, version)
 }
 
 // fill takes in the rows of the bundle.
@@ -302,7 +304,7 @@ func (x *Index) Len() int { return int(x.shown.Load()) }
 // Cells says how many cells a search looks into, of how many; 0, 0 where it scores everything.
 func (x *Index) Cells() (probes, of int) {
 	c := x.current.Load().generation.cells
-	if c == nil {
+	if c == nil || c.centres == nil {
 		return 0, 0
 	}
 	return int(c.probes.Load()), c.len()

@@ -78,7 +78,7 @@ func (x *Index) recalibrate() {
 	}
 	defer s.generation.session.release()
 	c := s.generation.cells
-	if c == nil {
+	if c == nil || c.centres == nil {
 		return
 	}
 	before := c.probes.Load()

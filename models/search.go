@@ -12,7 +12,7 @@ import (
 // maxScores bounds the scores that one run keeps at a time: 32 Mi of them are 128 MiB.
 const maxScores = 32 << 20
 
-// maxTogether bounds the queries that are taken through the cells of a large catalogue together.
+// maxTogether bounds the queries that are taken through the cells together.
 const maxTogether = 512
 
 // Search finds the n best recommendable items for each query, best first. queries is [B, dim], row-major. Score = query . vector +
@@ -42,9 +42,10 @@ func (x *Index) SearchInto(ctx context.Context, queries []float32, n int, h *fre
 	}
 	defer x.scratch.Put(scratch)
 	piece := max(1, maxScores/len(s.generation.mask))
-	if s.generation.cells != nil {
-		piece = maxTogether
-		x.samples.keep(queries[:min(d, len(queries))])
+	if c := s.generation.cells; c != nil {
+		if piece = maxTogether; c.centres != nil {
+			x.samples.keep(queries[:min(d, len(queries))])
+		}
 	}
 	for from := 0; from < b; from += piece {
 		if err := ctx.Err(); err != nil {
@@ -138,7 +139,7 @@ func (s *snapshot) fromMatrix(best []candidate, scores []float32, rows []int64) 
 		}
 		best = append(best, candidate{e, score})
 	}
-	if s.generation.session.runsOn() != CPU || s.generation.cells != nil { // the CPU's TopK gives equal scores in the order of rows; others do not promise it
+	if c := s.generation.cells; c == nil || c.centres != nil { // rows that are not in order of arrival, or a TopK that promises none for equal scores
 		slices.SortFunc(best, better)
 	}
 	return best
