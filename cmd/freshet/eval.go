@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,6 +31,7 @@ type evalOptions struct {
 	plot                string
 	weight              float64
 	coldItems           float64
+	explore             int
 }
 
 func newEvalCommand(g *globals) *cobra.Command {
@@ -59,6 +59,7 @@ func newEvalCommand(g *globals) *cobra.Command {
 	preq.Flags().StringVar(&o.items, "items", "", "file of items: adds the text baseline, and items without events as candidates")
 	preq.Flags().Float64Var(&o.train, "train", o.train, "share of the events that is revealed before scoring begins: what the bundle was trained on")
 	preq.Flags().Float64Var(&o.coldItems, "cold-items", 0, "share of the items that the bundle was trained without (the trainer's cleaning.hold_items): reports their first events; needs --items")
+	preq.Flags().IntVar(&o.explore, "explore", 0, "adds the row explore: a list of ten whose last places, so many, are kept for items that the bundle was not trained on; needs --items")
 	preq.Flags().BoolVar(&o.repeats, "repeats", false, "items that the user has had stay candidates")
 	cmd.AddCommand(loo, preq)
 	return cmd
@@ -75,6 +76,8 @@ type evaluation struct {
 	index   *models.Index
 	data    *evaluate.Log
 	sources *sources // of the latest engine
+
+	untrained []string // items of --items that the bundle knows by their text alone
 
 	inspect func(who *freshet.Subject, items []string, scores [][]float32) // of the engines that are made
 }
@@ -183,6 +186,10 @@ func (e *evaluation) engine(seen *evaluate.Seen, weights map[string]float64, ext
 }
 
 func (e *evaluation) engineOf(seen *evaluate.Seen, weights map[string]float64, depth int, extra ...recommend.Source) (*recommend.Engine, error) {
+	return e.engineFor(seen, recommend.Surface{K: e.o.k, Weights: weights, Depth: depth}, extra...)
+}
+
+func (e *evaluation) engineFor(seen *evaluate.Seen, surface recommend.Surface, extra ...recommend.Source) (*recommend.Engine, error) {
 	store, err := featurestore.NewMemory(storeConfig(e.cfg), time.Now)
 	if err != nil {
 		return nil, err
@@ -191,7 +198,8 @@ func (e *evaluation) engineOf(seen *evaluate.Seen, weights map[string]float64, d
 	if err != nil {
 		return nil, err
 	}
-	cfg.Surfaces = []recommend.Surface{{Name: freshet.HomeSurface, K: e.o.k, Weights: weights, Depth: depth}}
+	surface.Name = freshet.HomeSurface
+	cfg.Surfaces = []recommend.Surface{surface}
 	cfg.Excluded, cfg.HotUsers = seen.Excluded, 2*e.data.Users.Len()
 	e.sources = newSources(e.cfg, e.bundle, e.index, time.Now)
 	cfg.Inspect = e.inspect
@@ -246,20 +254,23 @@ func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	}
 	seen := evaluate.NewSeen(e.data, e.o.repeats)
 	n := e.data.Items.Len()
-	fusing := evaluate.NewCounts(n, evaluate.DefaultCountsConfig())
-	engine, err := e.engine(seen, e.weights(e.o.weight), &countsSource{data: e.data, counts: fusing})
+	counts := evaluate.NewCounts(n, evaluate.DefaultCountsConfig()) // taught by their own row; the engine fuses what they know so far
+	engine, err := e.engine(seen, e.weights(e.o.weight), &countsSource{data: e.data, counts: counts})
 	if err != nil {
 		return nil, err
 	}
 	live := evaluate.NewLive("live", e.data, seen, refreshing{engine, e.sources, e.weights(e.o.weight)}, 64)
-	counts := evaluate.NewCounts(n, evaluate.DefaultCountsConfig())
 	rows := []evaluate.Row{live, live.Refreshed("10min", 10*time.Minute), live.Refreshed("daily", 24*time.Hour),
 		evaluate.NewScorerRow(e.data, seen, counts), evaluate.NewScorerRow(e.data, seen, evaluate.NewPopularity(n))}
 	if texts != nil {
 		rows = append(rows, evaluate.NewScorerRow(e.data, seen, texts))
 	}
-	if strings.Contains(e.o.sources, "counts") {
-		rows = append(rows, evaluate.NewScorerRow(e.data, seen, fusing)) // teaches the fused counts as the stream goes
+	if e.o.explore > 0 {
+		row, err := e.exploring(seen, &countsSource{data: e.data, counts: counts})
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
 	}
 	bar := newProgress(os.Stderr, "events")
 	run := evaluate.Prequential{Log: e.data, Seen: seen, Train: e.o.train, Held: e.held(),
@@ -270,6 +281,26 @@ func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	}
 	bar.finish(len(e.data.Events))
 	return ranked.Report(e.bundle.ID(), evaluate.ReportConfig{Bootstrap: evaluate.DefaultBootstrap()}), nil
+}
+
+// exploring is the live row again as a list of ten places, the last of which are kept for what the bundle was not trained on.
+func (e *evaluation) exploring(seen *evaluate.Seen, counts recommend.Source) (evaluate.Row, error) {
+	const places = 10
+	switch {
+	case e.o.explore > places:
+		return nil, fmt.Errorf("--explore %d: the list has %d places", e.o.explore, places)
+	case len(e.untrained) == 0:
+		return nil, errors.New("--explore: name a file of --items with some that the bundle was not trained on, and a bundle trained with text")
+	}
+	weights := e.weights(e.o.weight)
+	engine, err := e.engineFor(seen, recommend.Surface{K: places, Weights: weights, Depth: max(e.data.Items.Len(), places), Explore: e.o.explore}, counts)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range e.untrained {
+		e.sources.fresh.Arrive(id, time.Now())
+	}
+	return evaluate.NewLive("explore", e.data, seen, refreshing{engine, e.sources, weights}, 64), nil
 }
 
 func (e *evaluation) show(w io.Writer, r *evaluate.Report) error {

@@ -132,6 +132,7 @@ func (e *evaluation) addVectors(ctx context.Context, items []freshet.Item, texts
 		if err := e.index.Upsert(items[i].ItemID, vectors[0], 0); err != nil {
 			return err
 		}
+		e.untrained = append(e.untrained, items[i].ItemID)
 	}
 	return e.index.Settle(ctx)
 }
