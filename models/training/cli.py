@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shlex
 import sys
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     t.set_defaults(run=run_train)
     e = verbs.add_parser("evaluate", help="the test table of a trained run, beside popularity and transition counts")
     common(e)
-    e.add_argument("--model", type=Path, required=True, help="model.pt of a run")
+    e.add_argument("--model", type=Path, nargs="+", required=True, help="model.pt of a run, or of several that make one bundle")
     e.add_argument("--fuse", type=float, nargs="*", help="also fuse log counts with these weights (choose on --on valid)")
     e.add_argument("--on", choices=("valid", "test"), default="test")
     e.add_argument("--json", action="store_true")
@@ -75,19 +76,35 @@ def run_train(args: argparse.Namespace) -> None:
     log, split = read(args, config, say)
     rows = known_rows(split)
     text, whitening, encoder = item_texts(args, config, log, rows, say)
-    run_dir = args.runs / f"{config.name}-{config.train.seed}"
     begin = torch.load(args.init, weights_only=False)["weights"] if args.init else None
-    result = train.fit(config, split, rows, text, run_dir, args.resume, args.quiet, begin)
-    bundle = export.Bundle(config.name, log.items[:rows], log.types, config.max_history, note(args, config, split),
-                           {f"val_{k}": round(v, 5) for k, v in result.metrics.items()}, whitening, encoder)  # fmt: skip
-    save_model(run_dir / "model.pt", result, config, bundle, split)
+    results: list[train.Result] = []
+    for member in members(config):
+        run_dir = args.runs / f"{member.name}-{member.train.seed}"
+        results.append(train.fit(member, split, rows, text, run_dir, args.resume, args.quiet, begin))
+        bundle = export.Bundle(config.name, log.items[:rows], log.types, config.max_history, note(args, config, split),
+                               validated(results), whitening, encoder)  # fmt: skip
+        save_model(run_dir / "model.pt", results[-1], member, bundle, split)
+    models, epochs = [r.model for r in results], "+".join(str(r.epochs) for r in results)
     if config.model.encoder in export.STEPS:
-        manifest = export.export(result.model, bundle, args.out)
-        say(f"bundle {manifest['name']}@{manifest['fingerprint'][:8]} in {args.out}: epochs {result.epochs}, {folder_size(args.out):,} bytes")
+        manifest = export.export(models, bundle, args.out)
+        say(f"bundle {manifest['name']}@{manifest['fingerprint'][:8]} in {args.out}: epochs {epochs}, {folder_size(args.out):,} bytes")
     else:
-        say(f"no bundle: the state of encoder {config.model.encoder} grows with the history; epochs {result.epochs}")
+        say(f"no bundle: the state of encoder {config.model.encoder} grows with the history; epochs {epochs}")
     if split.test is not None and len(split.test) and not args.quiet:
-        evaluate.print_table(evaluate.report(result.model, split, config, rows))
+        evaluate.print_table(evaluate.report(models, split, config, rows))
+
+
+def members(config: train.Config) -> list[train.Config]:
+    """The configurations of the models that make the bundle: the same with one seed after the other."""
+    out = [copy.deepcopy(config) for _ in range(config.members)]
+    for n, member in enumerate(out):
+        member.train.seed += n
+    return out
+
+
+def validated(results: list[train.Result]) -> dict[str, float]:
+    """What each member reached on validation, on average; their sum is better and not measured here."""
+    return {f"val_{k}": round(float(np.mean([r.metrics[k] for r in results])), 5) for k in results[0].metrics}
 
 
 def read(args: argparse.Namespace, config: train.Config, say) -> tuple[data.Log, data.Split]:
@@ -161,26 +178,32 @@ def load_model(path: Path) -> tuple[Recommender, dict]:
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
-    model, saved = load_model(args.model)
-    config, rows = saved["config"], saved["rows"]
+    loaded = [load_model(p) for p in args.model]
+    models = [model for model, _ in loaded]
+    check_members([saved["bundle"] for _, saved in loaded])
+    config, rows = loaded[0][1]["config"], loaded[0][1]["rows"]
     _, split = read(args, config, (lambda *_: None) if args.json else print)
     if args.on == "valid":
         split = data.Split(split.kind, split.train, split.valid.take(np.zeros(0, int)), split.valid)
-    table = evaluate.report(model, split, config, rows)
+    table = evaluate.report(models, split, config, rows)
     if args.fuse:
         past = train.merge(split)
         histories = evaluate.Histories(past, split.test, config, rows)
         counts = evaluate.Counts(rows).learn(train.Sequences(past, config.tasks, rows))
         for w in args.fuse:
-            table[f"model + {w:g} log counts"] = evaluate.metrics(evaluate.fused_ranks(model, counts, histories, config, w))
+            table[f"model + {w:g} log counts"] = evaluate.metrics(evaluate.fused_ranks(models, counts, histories, config, w))
     print(json.dumps(table, indent=1)) if args.json else evaluate.print_table(table)
+
+
+def check_members(bundles: list[export.Bundle]) -> None:
+    if any(b.item_ids != bundles[0].item_ids or b.event_types != bundles[0].event_types for b in bundles):
+        raise ValueError("these models do not share one catalogue and one list of event types")
 
 
 def run_export(args: argparse.Namespace) -> None:
     loaded = [load_model(p) for p in args.model]
     bundles = [saved["bundle"] for _, saved in loaded]
-    if any(b.item_ids != bundles[0].item_ids or b.event_types != bundles[0].event_types for b in bundles):
-        raise ValueError("these models do not share one catalogue and one list of event types")
+    check_members(bundles)
     bundle = bundles[0]
     bundle.name = args.name or bundle.name
     manifest = export.export([m for m, _ in loaded], bundle, args.out)

@@ -9,6 +9,7 @@ are no candidates, and an event on one of them is no question: as in `freshet ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,14 +130,23 @@ def rank_all(histories: Histories, score, exclude_seen: bool, block: int = 512) 
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def model_ranks(model: Recommender, histories: Histories, config: Config, task: str | None = None) -> np.ndarray:
-    with torch.no_grad():
-        q = queries(model, histories, task or config.tasks[0].name, config.train.window)
-        was = model.training
-        model.eval()
-        table, bias = model.items(), model.items.bias
-        model.train(was)
-        return rank_all(histories, lambda w: torch.addmm(bias, q[torch.from_numpy(w)], table.T), config.train.exclude_seen)
+@torch.no_grad()
+def scorer(model: Recommender | Sequence[Recommender], histories: Histories, config: Config):
+    """A function which -> scores [len(which), rows] of one model, or the mean of several: what their bundle gives."""
+    members = [model] if isinstance(model, Recommender) else list(model)
+    q, tables = [], []
+    for m in members:
+        q.append(queries(m, histories, config.tasks[0].name, config.train.window) / len(members))
+        was = m.training
+        m.eval()
+        tables.append(m.items())
+        m.train(was)
+    q, table, bias = torch.cat(q, dim=1), torch.cat(tables, dim=1), torch.stack([m.items.bias for m in members]).mean(0)
+    return torch.no_grad()(lambda which: torch.addmm(bias, q[torch.from_numpy(which)], table.T))
+
+
+def model_ranks(model: Recommender | Sequence[Recommender], histories: Histories, config: Config) -> np.ndarray:
+    return rank_all(histories, scorer(model, histories, config), config.train.exclude_seen)
 
 
 def validator(split: Split, config: Config, rows: int):
@@ -231,20 +241,13 @@ def online_baselines(counts: Counts, histories: Histories, exclude_seen: bool) -
     return {"popularity, online": metrics(by_popularity), "counts, online": metrics(by_counts)}
 
 
-def fused_ranks(model: Recommender, counts: Counts, histories: Histories, config: Config, weight: float) -> np.ndarray:
+def fused_ranks(model: Recommender | Sequence[Recommender], counts: Counts, histories: Histories, config: Config, weight: float) -> np.ndarray:
     """The encoder's score + weight * log(counts + 1e-5)."""
-    with torch.no_grad():
-        q = queries(model, histories, config.tasks[0].name, config.train.window)
-        table, bias = model.items(), model.items.bias
-
-        def score(w: np.ndarray) -> Tensor:
-            fused = torch.log(counts_scores(counts, histories, w) + 1e-5)
-            return torch.addmm(bias, q[torch.from_numpy(w)], table.T) + weight * fused
-
-        return rank_all(histories, score, config.train.exclude_seen)
+    score = scorer(model, histories, config)
+    return rank_all(histories, lambda w: score(w) + weight * torch.log(counts_scores(counts, histories, w) + 1e-5), config.train.exclude_seen)
 
 
-def report(model: Recommender | None, split: Split, config: Config, rows: int) -> dict[str, dict[str, float]]:
+def report(model: Recommender | Sequence[Recommender] | None, split: Split, config: Config, rows: int) -> dict[str, dict[str, float]]:
     """The test table: the model with live state beside the baselines; warm users apart from cold ones on a time split."""
     past = merge(split)
     histories = Histories(past, split.test, config, rows)

@@ -33,6 +33,8 @@ class Task:
     types: list[str] = field(default_factory=list)  # empty: every type
     horizon: int = 1  # how many events ahead the target may lie
     other_item: bool = False  # skip events on the item at hand: learn what comes next, not the same page again
+    ahead: int = 1  # how many targets an event has: its own and those of the events after it, the k-th weighing k ** -fade
+    fade: float = 1.0
     weight: float = 1.0
 
 
@@ -55,8 +57,10 @@ class TrainConfig:
     sampling: float = 0.0  # sampled: negatives drawn by count ** sampling (0: uniform)
     finish_full: int = 0  # last epochs with the full softmax
     smoothing: float = 0.0  # label smoothing, full softmax
+    mask_seen: bool = False  # full softmax: items of the history are no candidates, as in a ranking that leaves them out
     ema: float = 0.0  # decay of the weight average that is validated and exported; 0: none
     warm_start: bool = False  # item ids begin as a factorisation of what follows what in the training events
+    shuffle_ties: bool = False  # events of a user at the same second in a new order every epoch: their order in the file says nothing
     unknown: float = 0.0  # how often an input item is replaced by the unknown item
     stop: int = 0  # end after so many of the epochs that the rate is planned for; 0: after all
     patience: int = 10  # validations without a better NDCG@10 before stopping
@@ -78,6 +82,7 @@ class Config:
     tasks: list[Task] = field(default_factory=lambda: [Task()])
     train: TrainConfig = field(default_factory=TrainConfig)
     text: bool = False  # read item texts through the encoder
+    members: int = 1  # so many models, of this seed and those after it, side by side in one bundle: their mean beats each of them
     event_types: list[str] = field(default_factory=list)  # order in the bundle; empty: as they appear
     max_history: int = 50  # events a serving profile keeps
 
@@ -97,6 +102,8 @@ class Config:
         parts = {k: build(t, raw.pop(k, {}), k) for k, t in (("cleaning", Cleaning), ("model", ModelConfig), ("train", TrainConfig))}
         config = build(cls, {**raw, **parts, "tasks": tasks}, "")
         config.model.tasks = [t.name for t in tasks]
+        if config.members < 1:
+            raise ValueError(f"config: members: {config.members}, at least one model makes a bundle")
         return config
 
 
@@ -117,20 +124,39 @@ def build(kind: type, values: dict, where: str):
 
 
 class Sequences:
-    """A log by user: flat arrays sorted by (user, order), and for each task the item each event is to predict (0: none)."""
+    """A log by user: flat arrays sorted by (user, order), and for each task the items each event is to predict (0: none)."""
 
     def __init__(self, log: Log, tasks: list[Task], rows: int):
         """`rows`: items from this row on are unknown to the model."""
-        order = np.argsort(log.user, kind="stable")
-        known = np.where(log.item < rows, log.item, 0)
-        self.order = order
-        self.user = log.user[order]
-        self.item = known[order].astype(np.int64)
-        self.type = log.type[order].astype(np.int64)
-        self.gap = log.gaps()[order]
+        self.log, self.tasks, self.gaps = log, tasks, log.gaps()
+        self.known = np.where(log.item < rows, log.item, 0)
         self.length = np.bincount(log.user, minlength=len(log.users))
         self.start = np.concatenate([[0], np.cumsum(self.length)[:-1]])
-        self.targets = np.stack([self._target(log, t) for t in tasks])
+        self.lay_out(np.argsort(log.user, kind="stable"))
+
+    def shuffle_ties(self, rng: np.random.Generator) -> None:
+        """Events of a user at the same time change places. Each place keeps its gap: a tie is a gap of 0, whoever comes first."""
+        if self.log.timed:
+            gap = self.gap
+            self.lay_out(np.lexsort((rng.random(len(self.log)), self.log.time, self.log.user)))
+            self.gap = gap
+
+    def lay_out(self, order: np.ndarray) -> None:
+        self.order = order
+        self.user = self.log.user[order]
+        self.item = self.known[order].astype(np.int64)
+        self.type = self.log.type[order].astype(np.int64)
+        self.gap = self.gaps[order]
+        self.targets = np.stack([self._targets(t) for t in self.tasks])
+
+    def _targets(self, task: Task) -> np.ndarray:
+        """[ahead of the task that looks farthest, events]: row k has the target of the event k places later."""
+        first = self._target(self.log, task)
+        out = np.zeros((max(t.ahead for t in self.tasks), len(first)), np.int64)
+        for k in range(min(task.ahead, len(first))):
+            same = self.user[k:] == self.user[: len(first) - k]
+            out[k, : len(first) - k] = np.where(same, first[k:], 0)
+        return out
 
     def _target(self, log: Log, task: Task) -> np.ndarray:
         """For each event the item of the first later event of the task, at most `horizon` events ahead."""
@@ -146,6 +172,14 @@ class Sequences:
             target[at] = self.item[at + ahead]
         return target
 
+    def first_met(self, users: np.ndarray, rows: int) -> Tensor:
+        """[users, rows]: the place in each user's history at which an item was first met; far away where it never was."""
+        out = np.full((len(users), rows), np.iinfo(np.int32).max, np.int32)
+        for n, u in enumerate(users):
+            own = self.item[self.start[u] : self.start[u] + self.length[u]]
+            out[n, own[::-1]] = np.arange(len(own))[::-1]  # of several places the last one written stays: the first
+        return torch.from_numpy(out)
+
     def window(self, users: np.ndarray, begin: int, end: int) -> dict[str, Tensor]:
         """Events begin..end of each of `users`, [T, B]; `mask` is false past a user's end."""
         t = np.arange(begin, end)[:, None]
@@ -153,7 +187,7 @@ class Sequences:
         at = np.where(mask, self.start[users][None] + t, 0)
         take = lambda column: torch.from_numpy(np.where(mask, column[at], 0))
         return {"item": take(self.item), "type": take(self.type), "gap": take(self.gap), "mask": torch.from_numpy(mask),
-                "at": torch.from_numpy(at), "targets": torch.from_numpy(np.where(mask[None], self.targets[:, at], 0))}  # fmt: skip
+                "at": torch.from_numpy(at), "targets": torch.from_numpy(np.where(mask, self.targets[:, :, at], 0))}  # fmt: skip
 
 
 def groups(lengths: np.ndarray, users: np.ndarray, tokens: int, window: int, rng: np.random.Generator | None) -> list[np.ndarray]:
@@ -184,6 +218,23 @@ def windows(length: int, window: int, rng: np.random.Generator | None) -> list[t
 # -------------------------------------------------------------------------------------------------------------- losses
 
 
+@dataclass
+class Met:
+    """What the user of each query had met when it was asked."""
+
+    first: Tensor  # [users, rows]: place in the history at which an item was first met
+    who: Tensor  # [n]: whose query
+    place: Tensor  # [n]: of the event that asks
+
+    def before(self, which: slice) -> Tensor:
+        """[n, rows] of the queries `which`: whether an item is in the history."""
+        return self.first[self.who[which]] <= self.place[which, None]
+
+    def has(self, items: Tensor) -> Tensor:
+        """[n, k] for items [n, k] of the same queries."""
+        return self.first[self.who[:, None], items] <= self.place[:, None]
+
+
 class FullSoftmax(torch.autograd.Function):
     """Mean cross-entropy over the whole catalogue, a block of queries at a time.
 
@@ -193,8 +244,9 @@ class FullSoftmax(torch.autograd.Function):
     BLOCK = 512
 
     @staticmethod
-    def forward(ctx, q: Tensor, e: Tensor, bias: Tensor, target: Tensor, smoothing: float) -> Tensor:
-        """q [n, d], e [rows, d], bias [rows], target [n] (>= 1; row 0 is never predicted)."""
+    def forward(ctx, q: Tensor, e: Tensor, bias: Tensor, target: Tensor, share: Tensor, smoothing: float, met: Met | None = None) -> Tensor:
+        """q [n, d], e [rows, d], bias [rows], target [n, k] (row 0 is never predicted), share [n, k]: what each target weighs, 1 together;
+        met: whose history leaves which items out."""
         n, rows = q.shape[0], e.shape[0]
         gq, ge, gb = torch.empty_like(q), torch.zeros_like(e), torch.zeros_like(bias)
         bias = bias.clone()
@@ -202,11 +254,14 @@ class FullSoftmax(torch.autograd.Function):
         total = q.new_zeros(())
         buffer = q.new_empty(min(FullSoftmax.BLOCK, n), rows)
         for a in range(0, n, FullSoftmax.BLOCK):
-            qb, tb = q[a : a + FullSoftmax.BLOCK], target[a : a + FullSoftmax.BLOCK, None]
+            qb, tb = q[a : a + FullSoftmax.BLOCK], target[a : a + FullSoftmax.BLOCK]
+            part = share[a : a + FullSoftmax.BLOCK]
             p = torch.addmm(bias, qb, e.T, out=buffer[: len(qb)])
+            if met is not None:
+                p.masked_fill_(met.before(slice(a, a + FullSoftmax.BLOCK)), -1e9)
             top = p.amax(1, keepdim=True)
             p.sub_(top)
-            hit = p.gather(1, tb)
+            hit = (p.gather(1, tb) * part).sum(1, keepdim=True)
             mean = p[:, 1:].mean(1, keepdim=True) if smoothing else 0.0
             p.exp_()
             z = p.sum(1, keepdim=True)
@@ -214,7 +269,7 @@ class FullSoftmax(torch.autograd.Function):
             p.div_(z)
             if smoothing:
                 p[:, 1:].sub_(smoothing / (rows - 1))
-            p.scatter_add_(1, tb, p.new_full(tb.shape, -(1 - smoothing)))
+            p.scatter_add_(1, tb, part * -(1 - smoothing))
             torch.mm(p, e, out=gq[a : a + len(qb)])
             ge.addmm_(p.T, qb)
             gb += p.sum(0)
@@ -226,7 +281,7 @@ class FullSoftmax(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         gq, ge, gb = ctx.saved_tensors
         s = grad / ctx.n
-        return gq * s, ge * s, gb * s, None, None
+        return gq * s, ge * s, gb * s, None, None, None, None
 
 
 def sampled_softmax(q: Tensor, e_target: Tensor, b_target: Tensor, target: Tensor, e_neg: Tensor, b_neg: Tensor, negative: Tensor, log_expected: Tensor) -> Tensor:
@@ -253,16 +308,36 @@ class Loss:
         """hidden [T, B, width]; `table`: all item vectors where the caller has them."""
         total = hidden.new_zeros(())
         for task, target in zip(self.tasks, batch["targets"]):
-            at = target > 0
+            at = target[0] > 0
             if not bool(at.any()):
                 continue
-            q, t = model.query(hidden[at], task.name), target[at]
-            total = total + task.weight * (self.full(model, q, t, table) if full else self.sampled(model, q, t, table))
+            q, t = model.query(hidden[at], task.name), target[: task.ahead, at].T  # [n, d], [n, ahead]
+            total = total + task.weight * (self.full(model, q, t, task, table, self.met(batch, at)) if full else self.sampled(model, q, t[:, 0], table))
         return total
 
-    def full(self, model: Recommender, q: Tensor, t: Tensor, table: Tensor | None) -> Tensor:
+    @staticmethod
+    def shares(task: Task, t: Tensor) -> Tensor:
+        """What each of the targets [n, ahead] weighs: the k-th k ** -fade, 1 together; those that are missing nothing."""
+        weight = torch.arange(1, t.shape[1] + 1, device=t.device) ** -task.fade * (t > 0)
+        return weight / weight.sum(1, keepdim=True).clamp_min(1e-9)
+
+    @staticmethod
+    def met(batch: dict[str, Tensor], at: Tensor) -> Met | None:
+        if "first" not in batch:
+            return None
+        who = torch.arange(at.shape[1], device=at.device).expand(at.shape)
+        return Met(batch["first"], who[at], batch["place"][:, None].expand(at.shape)[at])
+
+    def full(self, model: Recommender, q: Tensor, t: Tensor, task: Task, table: Tensor | None, met: Met | None) -> Tensor:
+        if met is not None:  # what is no candidate is no target
+            t = t * ~met.has(t)
+            left = (t > 0).any(1)
+            q, t, met = q[left], t[left], Met(met.first, met.who[left], met.place[left])
+        if not len(t):
+            return q.sum() * 0
+        share = self.shares(task, t).to(q.dtype)
         table = model.items() if table is None else table
-        return FullSoftmax.apply(q, table, model.items.bias, t, self.config.smoothing)
+        return FullSoftmax.apply(q, table, model.items.bias, t, share, self.config.smoothing, met)
 
     def sampled(self, model: Recommender, q: Tensor, t: Tensor, table: Tensor | None) -> Tensor:
         n = min(self.config.negatives, len(self.share) - 1)
@@ -347,6 +422,8 @@ class Trainer:
     def __init__(self, model: Recommender, train: Sequences, config: Config, counts: np.ndarray, validate=None, run_dir: Path | None = None, quiet: bool = False):
         self.model, self.train, self.config, self.validate = model, train, config, validate
         self.options, self.run_dir, self.quiet = config.train, run_dir, quiet
+        if self.options.mask_seen and self.options.smoothing:
+            raise ValueError("config: train.mask_seen and train.smoothing do not go together: smoothing wants every item to be a candidate")
         self.rng = np.random.default_rng(config.train.seed)
         self.loss = Loss(config.train, config.tasks, counts)
         self.users = np.flatnonzero(train.length > 1)
@@ -392,8 +469,14 @@ class Trainer:
         total, count, state = 0.0, 0, None
         full = self.options.loss == "full" or self.epoch >= self.options.epochs - self.options.finish_full
         plan = self.plan(self.rng)
+        if self.options.shuffle_ties:
+            self.train.shuffle_ties(self.rng)
         for users, begin, end, fresh in progress(plan, f"epoch {self.epoch + 1}", self.quiet):
             batch = {k: v.to(self.device) for k, v in self.train.window(users, begin, end).items()}
+            if self.options.mask_seen and full:
+                if fresh:
+                    first = self.train.first_met(users, self.model.items.rows).to(self.device)
+                batch |= {"first": first, "place": torch.arange(begin, end, device=self.device)}
             state = self.model.init_state(len(users)) if fresh else state.detach()
             loss, state = self.one_batch(batch, state, full)
             total, count = total + loss, count + 1

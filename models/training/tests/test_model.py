@@ -1,12 +1,15 @@
 """One step at a time equals one full pass, for every encoder; losses equal their plain definitions."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from training.attention import Attention
 from training.model import ENCODERS, ModelConfig, Recommender, Recurrence
-from training.train import FullSoftmax, sampled_softmax
+from training.train import FullSoftmax, Loss, Met, Task, TrainConfig, sampled_softmax
 
 
 def made(encoder: str, **more) -> Recommender:
@@ -63,8 +66,38 @@ def test_the_blocked_softmax_is_a_cross_entropy(smoothing, monkeypatch):
     monkeypatch.setattr(FullSoftmax, "BLOCK", 3)
     q, e, b = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in ((7, 4), (9, 4), (9,)))
     target = torch.randint(1, 9, (7,))
-    ours = FullSoftmax.apply(q, e, b, target, smoothing)
+    ours = FullSoftmax.apply(q, e, b, target[:, None], torch.ones(7, 1, dtype=torch.float64), smoothing)
     plain = F.cross_entropy(torch.addmm(b, q, e.T)[:, 1:], target - 1, label_smoothing=smoothing)
+    torch.testing.assert_close(ours, plain)
+    for x, y in zip(torch.autograd.grad(ours, (q, e, b)), torch.autograd.grad(plain, (q, e, b))):
+        torch.testing.assert_close(x, y)
+
+
+def test_several_targets_share_a_cross_entropy():
+    q, e, b = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in ((5, 4), (9, 4), (9,)))
+    target = torch.tensor([[1, 2, 3], [4, 4, 5], [6, 7, 0], [8, 0, 0], [2, 3, 2]])  # 0: no event there
+    share = Loss.shares(Task(ahead=3, fade=1.0), target)
+    torch.testing.assert_close(share[2], torch.tensor([2 / 3, 1 / 3, 0]))
+    share = share.double()
+    ours = FullSoftmax.apply(q, e, b, target, share, 0.0)
+    wanted = torch.zeros(5, 9, dtype=torch.float64).scatter_add_(1, target, share)[:, 1:]
+    plain = F.cross_entropy(torch.addmm(b, q, e.T)[:, 1:], wanted)
+    torch.testing.assert_close(ours, plain)
+    for x, y in zip(torch.autograd.grad(ours, (q, e, b)), torch.autograd.grad(plain, (q, e, b))):
+        torch.testing.assert_close(x, y)
+
+
+def test_items_of_the_history_are_neither_candidates_nor_targets():
+    q, e, b = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in ((3, 4), (6, 4), (6,)))
+    first = torch.tensor([[9, 0, 1, 9, 2, 9], [9, 9, 0, 9, 9, 9]])  # user 0 met items 1, 2 and 4, user 1 item 2; 9 = never
+    target = torch.tensor([[2, 0], [3, 4], [2, 0]])
+    met = Met(first, torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]))
+    loss = Loss(TrainConfig(mask_seen=True), [Task(ahead=2)], np.ones(6))
+    model = SimpleNamespace(items=SimpleNamespace(bias=b))
+    ours = loss.full(model, q, target, Task(ahead=2), e, met)
+    scores = torch.addmm(b, q, e.T)  # the first asks with item 1 met, the second with 1, 2 and 4; the third's target is met and asks nothing
+    gone = torch.tensor([[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 1, 0]], dtype=torch.bool)
+    plain = F.cross_entropy(scores[:2].masked_fill(gone, -1e9), torch.tensor([2, 3]))
     torch.testing.assert_close(ours, plain)
     for x, y in zip(torch.autograd.grad(ours, (q, e, b)), torch.autograd.grad(plain, (q, e, b))):
         torch.testing.assert_close(x, y)

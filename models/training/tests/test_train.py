@@ -72,8 +72,31 @@ def test_a_purchase_task_looks_ahead_to_the_next_purchase_of_another_item():
     other = train.Task("purchase", ["purchase"], horizon=5, other_item=True)
     s = train.Sequences(log, [task, other], len(log.items))
     name = lambda row: [log.items[i] for i in row]
-    assert name(s.targets[0]) == ["a", "a", "a", "b", ""]
-    assert name(s.targets[1]) == ["b", "b", "a", "b", ""]
+    assert name(s.targets[0, 0]) == ["a", "a", "a", "b", ""]
+    assert name(s.targets[1, 0]) == ["b", "b", "a", "b", ""]
+
+
+def test_a_task_that_looks_at_several_targets_has_those_of_the_same_user():
+    log = data.number([data.Row(u, i, float(t), "view", 0.0) for t, (u, i) in enumerate(["ua", "ub", "uc", "vd", "ve"])])
+    s = train.Sequences(log, [train.Task(ahead=3), train.Task()], len(log.items))
+    name = lambda row: "".join(log.items[i] or "-" for i in row)
+    assert [name(row) for row in s.targets[0]] == ["bc-e-", "c----", "-----"]
+    assert [name(row) for row in s.targets[1]] == ["bc-e-", "-----", "-----"]
+
+
+def test_only_events_at_the_same_time_change_places():
+    times = [0, 0, 0, 5, 7, 7, 9]
+    log = data.number([data.Row("u", f"i{n}", float(t), "view", 0.0) for n, t in enumerate(times)] + [data.Row("v", "i1", 0.0, "view", 0.0)])
+    s = train.Sequences(log, [train.Task()], len(log.items))
+    orders = set()
+    for seed in range(20):
+        s.shuffle_ties(np.random.default_rng(seed))
+        at = s.order[:7]
+        assert [times[i] for i in at] == times and sorted(at[:3]) == [0, 1, 2] and s.order[7] == 7
+        assert s.gap.tolist() == [0, 0, 0, 5, 2, 0, 2, 0]
+        assert s.targets[0, 0, :7].tolist() == [*s.item[1:7], 0]
+        orders.add(tuple(at))
+    assert len(orders) > 6
 
 
 def test_windows_cover_every_event_once():
@@ -134,14 +157,16 @@ def test_the_command_line_trains_a_bundle_from_a_csv(tmp_path, capsys):
     log = shoppers(users=40)
     lines = [f"{log.users[u]},{log.items[i]},{t:.0f}" for u, i, t in zip(log.user, log.item, log.time)]
     (tmp_path / "events.csv").write_text("user,item,timestamp\n" + "\n".join(lines) + "\n")
-    (tmp_path / "c.yaml").write_text("name: tiny\nmodel: {encoder: gru, dim: 16, hidden: 16}\ntrain: {epochs: 2, tokens: 400, threads: 1, refit: true}\n")
+    (tmp_path / "c.yaml").write_text("name: tiny\nmodel: {encoder: gru, dim: 16, hidden: 16}\nmembers: 2\ntrain: {epochs: 2, tokens: 400, threads: 1, refit: true}\n")
     arguments = ["train", "--data", tmp_path / "events.csv", "--config", tmp_path / "c.yaml", "--split", "time:0.8", "--out", tmp_path / "b", "--runs", tmp_path / "r"]
     assert cli.main([str(a) for a in arguments]) == 0
     assert cli.main(["inspect", str(tmp_path / "b")]) == 0
     printed = capsys.readouterr().out
     assert "counts, online" in printed and "largest drift" in printed
-    evaluated = ["evaluate", "--data", tmp_path / "events.csv", "--split", "time:0.8", "--model", tmp_path / "r/tiny-1/model.pt", "--fuse", "0.5"]
+    evaluated = ["evaluate", "--data", tmp_path / "events.csv", "--split", "time:0.8", "--model", tmp_path / "r/tiny-1/model.pt", tmp_path / "r/tiny-2/model.pt", "--fuse", "0.5"]
     assert cli.main([str(a) for a in evaluated]) == 0
+    row = lambda text: next(line for line in text.splitlines() if line.startswith("model  "))
+    assert row(capsys.readouterr().out) == row(printed), "two models side by side score as their bundle does"
 
 
 def test_a_run_can_begin_with_the_weights_of_another():
