@@ -63,6 +63,7 @@ func (k keys) similar(id string) string  { return k.prefix + "similar:{" + fresh
 func (k keys) covisit(id string) string  { return k.lane + "covisit:{" + freshet.EscapeID(id) + "}" }
 func (k keys) lanes() string             { return k.prefix + "lanes" }
 func (k keys) progress() string          { return k.lane + "progress" }
+func (k keys) arm() string               { return k.lane + "arm" }
 func (k keys) trending() string          { return k.prefix + "trending" }
 func (k keys) popular(dom string) string { return join(k.prefix+"popular", dom) }
 

@@ -58,6 +58,7 @@ type ConsumerConfig struct {
 	Start            string // StartEarliest (default) or StartLatest, where nothing is committed
 
 	BatchEvents int           // most events handed over at once; default 128
+	BatchNow    func() int    // the same, asked for every batch; nil = always BatchEvents
 	Linger      time.Duration // how long to wait for a fuller batch, under load only: a lone event goes at once; default 2 ms, negative = never
 	FetchBytes  int           // most bytes asked for at once per partition; default 1 MiB
 	FetchWait   time.Duration // how long the broker holds a fetch that finds nothing; default 500 ms
@@ -137,6 +138,14 @@ func (c ConsumerConfig) GroupID() string {
 		return c.Group
 	}
 	return c.Group + ".i" + strconv.Itoa(int(c.TopicIncarnation))
+}
+
+// batch is how many events are handed over at once at this moment.
+func (c *ConsumerConfig) batch() int {
+	if c.BatchNow == nil {
+		return c.BatchEvents
+	}
+	return max(c.BatchNow(), 1)
 }
 
 // drain is how long a batch in hand may take once its generation is over: less than half of what the group waits, since a longer

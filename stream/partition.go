@@ -308,7 +308,7 @@ func (p *partition) takeAll(alive, work context.Context, a answer) error {
 		return nil
 	}
 	for rest := a.records; len(rest) > 0; {
-		n := min(len(rest), p.c.cfg.BatchEvents)
+		n := min(len(rest), p.c.cfg.batch())
 		batch, next := rest[:n], a.next
 		if rest = rest[n:]; len(rest) > 0 {
 			next = rest[0].Offset

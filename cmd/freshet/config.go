@@ -126,7 +126,7 @@ type ProfileConfig struct {
 
 // FeedbackConfig says how impressions are joined with what users do next.
 type FeedbackConfig struct {
-	Enabled bool     `yaml:"enabled" doc:"join impressions with behaviours into training examples (only the live lane does)"`
+	Enabled bool     `yaml:"enabled" doc:"join impressions with behaviours into training examples (the live lane does, for all)"`
 	Window  Duration `yaml:"window" doc:"a behaviour this long after an item was shown is its outcome, in event time"`
 	Grace   Duration `yaml:"grace" doc:"how much longer than the window a late record is waited for"`
 }

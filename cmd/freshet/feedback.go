@@ -10,12 +10,13 @@ import (
 	"freshet"
 	"freshet/featurestore"
 	"freshet/internal/feedback"
+	rules "freshet/internal/lane"
 	"freshet/internal/telemetry"
 	"freshet/stream"
 )
 
 // feedbackPart joins impressions with what users did next, beside the lists: a consumer group of its own over the same events, so that
-// no list waits for it. The live lane's workers run it, whichever lane made the lists.
+// no list waits for it. The workers of whichever lane is live run it, whichever lane made the lists; what it remembers belongs to no lane.
 type feedbackPart struct {
 	joiner   *feedback.Joiner
 	consumer *stream.Consumer
@@ -27,8 +28,8 @@ func feedbackGroup(c Config) string { return c.Kafka.Group + "-feedback" }
 
 // openFeedback opens the join, or gives nil where none is configured.
 func openFeedback(cfg Config, store *featurestore.Redis, producer *stream.Producer, decoder *stream.Decoder, types *freshet.EventTypes,
-	metrics *telemetry.Metrics, log *zap.Logger) (*feedbackPart, error) {
-	if !cfg.Feedback.Enabled || cfg.Lane != freshet.LiveLane {
+	metrics *telemetry.Metrics, arms *arms, log *zap.Logger) (*feedbackPart, error) {
+	if !cfg.Feedback.Enabled {
 		return nil, nil
 	}
 	conn, err := connection(cfg)
@@ -43,7 +44,7 @@ func openFeedback(cfg Config, store *featurestore.Redis, producer *stream.Produc
 		}
 		return producer.Publish(ctx, cfg.Kafka.Topics.Examples, records)
 	}
-	seen := &seenBy{Metrics: metrics, surfaces: map[string]bool{}}
+	seen := &seenBy{Metrics: metrics, arms: arms, surfaces: map[string]bool{}}
 	for _, s := range cfg.Surfaces {
 		seen.surfaces[s.Name] = true
 	}
@@ -61,6 +62,7 @@ func openFeedback(cfg Config, store *featurestore.Redis, producer *stream.Produc
 // seenBy counts what users were shown. An impression may name any surface; those that are not configured are counted together.
 type seenBy struct {
 	*telemetry.Metrics
+	arms     *arms
 	surfaces map[string]bool
 }
 
@@ -74,11 +76,13 @@ func (s *seenBy) surface(name string) string {
 	return "other"
 }
 
-func (s *seenBy) Shown(lane, surface, source string) {
+func (s *seenBy) Shown(user, lane, surface, source string) {
+	s.arms.add(lane, user, rules.Shown)
 	s.Metrics.Shown(firstOf(lane, "unknown"), s.surface(surface), firstOf(source, "unknown"))
 }
 
-func (s *seenBy) Clicked(lane, surface, source string) {
+func (s *seenBy) Clicked(user, lane, surface, source string) {
+	s.arms.add(lane, user, rules.Clicked)
 	s.Metrics.Clicked(firstOf(lane, "unknown"), s.surface(surface), firstOf(source, "unknown"))
 }
 
@@ -100,6 +104,43 @@ func (f *feedbackPart) Run(ctx context.Context) error {
 	g.Go(func() error { return f.consumer.Run(ctx) })
 	g.Go(func() error { f.sweep(ctx); return nil })
 	return g.Wait()
+}
+
+// whileLive runs the join as long as a lane is the live one, again after a roll-back.
+func (f *feedbackPart) whileLive(ctx context.Context, live func() bool) error {
+	tick := time.NewTicker(followTable)
+	defer tick.Stop()
+	for {
+		if live() {
+			if err := f.runUntil(ctx, tick.C, func() bool { return !live() }); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// runUntil joins until something holds.
+func (f *feedbackPart) runUntil(ctx context.Context, look <-chan time.Time, over func() bool) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(ctx) }()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-look:
+			if over() {
+				stop()
+				return <-ended
+			}
+		}
+	}
 }
 
 // sweep closes the exposures of users who do nothing more, once a second, where the log has been read to its end: by then the clock is

@@ -133,7 +133,7 @@ func (l *lane) openEngine(ctx context.Context) (err error) {
 	if l.cfg.Catalogue.Only {
 		cfg.Available = l.w.items.Recommendable
 	}
-	l.engine, err = recommend.New(cfg, guarded{l.store, l}, l.bundle, l.index, l.sources.all, l.metrics, l.log)
+	l.engine, err = recommend.New(cfg, guarded{l.store, l}, stepper{l.bundle, l}, l.index, l.sources.all, judging{l.metrics, l}, l.log)
 	return err
 }
 
@@ -145,12 +145,12 @@ func (l *lane) openConsumer(context.Context) (err error) {
 	l.recovery = newRecovery(l)
 	k, letters := l.cfg.Kafka, l.w.letters.While(l.live)
 	l.consumer, err = stream.NewConsumer(stream.ConsumerConfig{Connection: conn, Group: l.cfg.GroupOf(), Topic: k.Topics.Events,
-		TopicIncarnation: int32(k.Incarnation), Start: k.Start, BatchEvents: k.BatchMax, Linger: k.Linger.D(), LossWindow: k.LossWindow.D(),
+		TopicIncarnation: int32(k.Incarnation), Start: k.Start, BatchEvents: k.BatchMax, BatchNow: l.batch, Linger: k.Linger.D(), LossWindow: k.LossWindow.D(),
 		SessionTimeout: k.Session.D(), RebalanceTimeout: k.Session.D()}, l.w.decoder, l.recovery, l.w.producer, letters, observer{l.metrics}, l.log)
 	if err != nil {
 		return err
 	}
-	l.feedback, err = openFeedback(l.cfg, l.store, l.w.producer, l.w.decoder, l.w.types, l.w.metrics, l.log)
+	l.feedback, err = openFeedback(l.cfg, l.store, l.w.producer, l.w.decoder, l.w.types, l.w.metrics, l.w.arms, l.log)
 	return err
 }
 
@@ -186,7 +186,7 @@ func (l *lane) Run(ctx context.Context) error {
 		g.Go(func() error { return l.recovery.Run(ctx) })
 		g.Go(func() error { l.sweepStanding(ctx); return nil })
 		if l.feedback != nil {
-			g.Go(func() error { return l.feedback.Run(ctx) })
+			g.Go(func() error { return l.feedback.whileLive(ctx, l.live) })
 		}
 		g.Go(func() error { l.catchUp(ctx); return nil })
 		return l.consumer.Run(ctx)

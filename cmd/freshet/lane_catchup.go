@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -239,55 +238,4 @@ func renewalOf(user string, list []byte, incarnation int32) (recommend.Renewal, 
 	}
 	return recommend.Renewal{UserID: user, Event: freshet.Event{ID: r.Event.EventID, UserID: user, Time: at.UnixMilli(),
 		Position: freshet.Position{Source: freshet.Source{Topic: r.Event.Topic, Incarnation: incarnation, Partition: r.Event.Partition}, Offset: r.Event.Offset}}}, nil
-}
-
-// pace holds a lane to its rate while it catches up.
-type pace struct {
-	mu   sync.Mutex
-	next time.Time
-}
-
-// yieldAbove is how far live traffic of this process may fall behind before a lane that catches up waits for it, looking again every
-// yieldEach, and yieldFor is how long such a lane waits at most before each batch: it must not starve either.
-const (
-	yieldAbove = 30 * time.Millisecond
-	yieldEach  = 5 * time.Millisecond
-	yieldFor   = 50 * time.Millisecond
-)
-
-// yield waits before a lane that has not caught up works on n events: for its rate, and for live traffic, which comes first.
-func (l *lane) yield(ctx context.Context, n int) error {
-	if l.caught.Load() {
-		return nil
-	}
-	if l.row.Rate > 0 {
-		l.pace.mu.Lock()
-		now := time.Now()
-		wait := l.pace.next.Sub(now)
-		l.pace.next = now.Add(max(wait, 0) + time.Duration(float64(n)/float64(l.row.Rate)*float64(time.Second)))
-		l.pace.mu.Unlock()
-		if err := sleep(ctx, wait); err != nil {
-			return err
-		}
-	}
-	for waited := time.Duration(0); waited < yieldFor && l.w.liveLag() > yieldAbove; waited += yieldEach {
-		if err := sleep(ctx, yieldEach); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// liveLag is how far the live lane is behind in this process.
-func (w *worker) liveLag() (worst time.Duration) {
-	w.mu.Lock()
-	l := w.lanes[w.table.Load().Live]
-	w.mu.Unlock()
-	if l == nil || !l.caught.Load() {
-		return 0
-	}
-	for _, p := range l.consumer.Status() {
-		worst = max(worst, p.Lag)
-	}
-	return worst
 }

@@ -221,7 +221,7 @@ func (o *operator) row(table *freshet.LaneTable, n newLane) (freshet.Lane, error
 }
 
 // laneSections are the parts of the configuration that a lane may have of its own.
-var laneSections = []string{"surfaces", "profile"}
+var laneSections = []string{"surfaces", "profile", "covisit", "fusion", "new_items"}
 
 // settingsOf takes a lane's own sections out of a file of the configuration; "" = it has none.
 func settingsOf(path string) (string, error) {

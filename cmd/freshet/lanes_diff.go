@@ -32,6 +32,8 @@ type laneDiff struct {
 	Segments       map[string]segment `json:"segments"`        // by how much is known of the user
 	Worst          []userDiff         `json:"worst"`           // the users whose lists have least in common
 
+	Online *armDiff `json:"online,omitempty"` // how well each did with its own users; nil = they never had users at the same time
+
 	State      bool            `json:"state_compared"`
 	Identical  int             `json:"profiles_identical"`
 	Differs    int             `json:"state_differs"`
@@ -63,7 +65,8 @@ func newLanesDiff(g *globals, asJSON *bool) *cobra.Command {
 	cmd := &cobra.Command{Use: "diff A B", Short: "Compare the lists of two lanes, and with --state their profiles", Args: cobra.ExactArgs(2),
 		Long: "Overlap@k is the share of the first k places that both lists have, in any order. --state compares profiles byte for byte, by a\n" +
 			"checksum per partition: two lanes of one bundle that have read the same events hold the same bytes (on a CPU; a GPU's agree\n" +
-			"within 1e-4). A lane's list is its own; where it was alone and kept none of its own, the public one that it wrote.",
+			"within 1e-4). Where both lanes have had users at the same time, it also says how well each did with its own: the hit ratio and NDCG\n" +
+			"at 10 of what they did next, and click-through, with 95 % intervals. A lane's list is its own; where it was alone and kept none of its own, the public one that it wrote.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withOperator(cmd, g, *asJSON, func(ctx context.Context, o *operator) error {
 				d := &laneDiff{A: args[0], B: args[1], Surface: surface, K: k, State: state}
@@ -120,6 +123,9 @@ func (o *operator) diff(ctx context.Context, d *laneDiff, worst int) error {
 		}
 	}
 	c.finish(worst)
+	if d.Online, err = o.accuracy(ctx, d.A, d.B); err != nil {
+		return err
+	}
 	if o.json {
 		return printJSON(o.out, d)
 	}
@@ -294,6 +300,9 @@ func (d *laneDiff) print(o *operator) error {
 	}
 	for _, w := range d.Worst {
 		fmt.Fprintf(o.out, "  least in common: %s, overlap@10 %.4f\n", w.UserID, w.OverlapAt10)
+	}
+	if d.Online != nil {
+		d.Online.print(o, d.A, d.B)
 	}
 	if d.State {
 		fmt.Fprintf(o.out, "%d profiles identical, %d differ\n", d.Identical, d.Differs)

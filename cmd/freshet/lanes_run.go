@@ -236,7 +236,7 @@ func (c Config) forLane(row freshet.Lane) (Config, error) {
 		c.Model.Bundle = row.Bundle
 	}
 	if row.Settings != "" {
-		c.Surfaces = slices.Clone(c.Surfaces)
+		c.Surfaces, c.Fusion.Temperatures = slices.Clone(c.Surfaces), maps.Clone(c.Fusion.Temperatures)
 		if err := readYAML([]byte(row.Settings), &c); err != nil {
 			return c, fmt.Errorf("its settings: %w", err)
 		}

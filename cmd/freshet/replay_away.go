@@ -47,7 +47,7 @@ func (o *operator) replayAway(ctx context.Context, r replayOptions, p *plan) err
 		return err
 	}
 	a := &awayReplay{o: o, r: r, plan: p, parts: map[int32]*laneProgress{}, tick: newTicker(os.Stderr)}
-	a.w = &worker{cfg: o.cfg, log: o.log, metrics: telemetry.NewMetrics(), lanes: map[string]*lane{}}
+	a.w = &worker{cfg: o.cfg, log: o.log, metrics: telemetry.NewMetrics(), lanes: map[string]*lane{}, arms: newArms()}
 	defer func() { _ = a.w.Close() }()
 	a.w.table.Store(&table)
 	if a.w.types, err = o.cfg.EventTypes(); err != nil {

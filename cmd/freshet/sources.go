@@ -51,19 +51,31 @@ func newSources(cfg Config, bundle *models.Bundle, index *models.Index, now func
 	return s
 }
 
+// shareRest is how many times longer than a sharing of counts took the store is left alone after it: whatever the traffic and however
+// busy the store, counts take a fifth of one of its cores at most from each lane, and a backlog that is worked off adds itself up meanwhile.
+const shareRest = 4
+
 // shareSources keeps what the sources learn in the store: counts every second, lists for item pages and trends beside them. A store
 // that does not answer costs nothing but age: what was counted waits.
 func (l *lane) shareSources(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	failing := false
+	var rested time.Time
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		err := l.shareOnce(ctx, n)
+		var err error
+		if began := time.Now(); began.After(rested) {
+			err = l.sources.covisit.Sync(ctx, l.store)
+			rested = time.Now().Add(shareRest * time.Since(began))
+		}
+		if err == nil {
+			err = l.shareOnce(ctx, n)
+		}
 		if (err != nil) != failing && ctx.Err() == nil {
 			if failing = err != nil; failing {
 				l.log.Warn("counts cannot be shared; trying again every second", zap.Error(err))
@@ -83,10 +95,7 @@ const (
 
 func (l *lane) shareOnce(ctx context.Context, n int) error {
 	s := l.sources
-	if err := s.covisit.Sync(ctx, l.store); err != nil {
-		return err
-	}
-	if l.name != freshet.LiveLane { // un-laned keys belong to the live lane
+	if !l.live() { // un-laned keys belong to the live lane
 		return nil
 	}
 	similar := s.covisit.Similar(similarPerSecond, similarKept, l.mayShow)

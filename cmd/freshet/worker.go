@@ -39,6 +39,8 @@ type worker struct {
 	table atomic.Pointer[freshet.LaneTable] // as it was last read; set before the first lane runs
 	mu    sync.Mutex
 	lanes map[string]*lane // open now
+	lag   lagSeen          // of the live lane
+	arms  *arms            // how well each lane's users are served
 
 	// watch, when set before Run, hears every batch of the configured lane after its lists became visible.
 	watch   func(events []freshet.Event, lists []freshet.Publication)
@@ -47,7 +49,7 @@ type worker struct {
 
 // openWorker opens every part and the configured lane, or says which one could not be opened; then nothing stays open.
 func openWorker(ctx context.Context, cfg Config, metrics *telemetry.Metrics, log *zap.Logger) (w *worker, err error) {
-	w = &worker{cfg: cfg, log: log, metrics: metrics, lanes: map[string]*lane{}}
+	w = &worker{cfg: cfg, log: log, metrics: metrics, lanes: map[string]*lane{}, arms: newArms()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
@@ -217,6 +219,7 @@ func (w *worker) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.follower.Run(ctx) })
 	g.Go(func() error { w.items.Run(ctx); return nil })
+	g.Go(func() error { w.shareArms(ctx); return nil })
 	g.Go(func() error { return w.runLanes(ctx) })
 	return g.Wait()
 }

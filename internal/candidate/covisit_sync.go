@@ -23,6 +23,7 @@ type Counts interface {
 const (
 	flushLinks = 16_000
 	readRows   = 2_000
+	turnSyncs  = 30 // a small catalogue is read again in so many syncs, not in every one: a row costs the store 0.1 ms
 )
 
 // Sync gives the store what was counted here and reads what others counted; its owner calls it about once a second, from one
@@ -128,7 +129,8 @@ func (c *Covisit) toRead() (ids []string, now int64) {
 		c.rows[n].flags &^= rowWanted
 		ids = append(ids, c.ids[n])
 	}
-	for tried := 0; tried < len(c.rows) && len(ids) < readRows; tried++ {
+	most := min(len(ids)+(len(c.rows)+turnSyncs-1)/turnSyncs, readRows)
+	for tried := 0; tried < len(c.rows) && len(ids) < most; tried++ {
 		c.rotate = (c.rotate + 1) % len(c.rows)
 		if r := &c.rows[c.rotate]; r.flags&rowLoaded != 0 && r.flags&rowDirty == 0 {
 			ids = append(ids, c.ids[c.rotate])

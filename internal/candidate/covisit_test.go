@@ -133,7 +133,7 @@ func TestWorkersShareTheirCounts(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 	}
-	for range 2 {
+	for range turnSyncs {
 		for _, c := range []*Covisit{a, b} {
 			if err := c.Sync(t.Context(), store); err != nil {
 				t.Fatal(err)

@@ -42,8 +42,8 @@ type Publisher func(ctx context.Context, records []Record) error
 // Observer hears what was counted; telemetry implements it.
 type Observer interface {
 	// Shown counts one item before a user's eyes, Clicked its first outcome. "" = the list had been replaced before the impression came.
-	Shown(lane, surface, source string)
-	Clicked(lane, surface, source string)
+	Shown(user, lane, surface, source string)
+	Clicked(user, lane, surface, source string)
 	// Examples counts what was published.
 	Examples(n int)
 }
@@ -211,6 +211,7 @@ func (j *Joiner) lists(ctx context.Context, tasks []*joining) (map[freshet.Recor
 		if stored[i] = k; k.Surface == "" {
 			stored[i].Surface = freshet.HomeSurface
 		}
+		stored[i].Place = freshet.PlacePublic // what users see, whichever lane made it
 	}
 	records, err := j.store.Records(ctx, stored)
 	if err != nil {
@@ -379,9 +380,9 @@ func (j *Joiner) save(ctx context.Context, tasks []*joining) (again []*joining, 
 		}
 		for _, m := range t.state.moves {
 			if m.Clicked {
-				j.obs.Clicked(m.Lane, m.Surface, m.Source)
+				j.obs.Clicked(t.user, m.Lane, m.Surface, m.Source)
 			} else {
-				j.obs.Shown(m.Lane, m.Surface, m.Source)
+				j.obs.Shown(t.user, m.Lane, m.Surface, m.Source)
 			}
 		}
 	}

@@ -83,7 +83,7 @@ type Observer interface {
 // Judge is an Observer that also hears how good lists were: the rank (from 1; 0 = it was not there) of each item that a user really
 // took next, in the home list that stood when he did. It hears of what was saved, once.
 type Judge interface {
-	Judged(rank int)
+	Judged(user string, rank int)
 }
 
 // Config of an Engine.

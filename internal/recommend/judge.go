@@ -20,7 +20,7 @@ func (e *Engine) standing(ctx context.Context, tasks []*task) error {
 	var asked []*task
 	for _, t := range tasks {
 		t.standing = nil
-		if t.base != "" && len(t.profile.Window) > 0 {
+		if t.base != "" && len(t.profile.Window) > 0 && t.placing != freshet.PlaceOwn {
 			keys, asked = append(keys, freshet.RecordKey{UserID: t.user, Surface: freshet.HomeSurface, Place: t.placing}), append(asked, t)
 		}
 	}
@@ -37,9 +37,10 @@ func (e *Engine) standing(ctx context.Context, tasks []*task) error {
 	return nil
 }
 
-// judgeList reports where the user's next items stood. Events of one batch are judged by the list before it: no other could be seen.
+// judgeList reports where the user's next items stood. Events of one batch are judged by the list before it: no other could be seen. Users
+// of another lane saw that one's lists: what this lane would have shown them is not judged.
 func (e *Engine) judgeList(t *task) {
-	if e.judge == nil || len(t.standing) == 0 {
+	if e.judge == nil || len(t.standing) == 0 || t.placing == freshet.PlaceOwn {
 		return
 	}
 	for i := range t.lessons {
@@ -48,7 +49,7 @@ func (e *Engine) judgeList(t *task) {
 			continue
 		}
 		for k := range l.Event.Items {
-			e.judge.Judged(1 + slices.Index(t.standing, l.Event.Items[k].ItemID))
+			e.judge.Judged(t.user, 1+slices.Index(t.standing, l.Event.Items[k].ItemID))
 		}
 	}
 }

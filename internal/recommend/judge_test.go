@@ -11,10 +11,13 @@ import (
 // judged is an Observer that keeps the ranks.
 type judged struct {
 	counts
+	users []string
 	ranks []int
 }
 
-func (j *judged) Judged(rank int) { j.ranks = append(j.ranks, rank) }
+func (j *judged) Judged(user string, rank int) {
+	j.users, j.ranks = append(j.users, user), append(j.ranks, rank)
+}
 
 // What the user does next is judged by the list that stood, whether his profile was held here or read again, and only once.
 func TestBehavioursAreJudgedByTheListThatStood(t *testing.T) {
@@ -41,6 +44,25 @@ func TestBehavioursAreJudgedByTheListThatStood(t *testing.T) {
 		if want := []int{2, 0, 3}; !slices.Equal(seen.ranks, want) {
 			t.Errorf("hot %v: ranks %v, want %v", hot, seen.ranks, want)
 		}
+	}
+}
+
+// A lane is judged by what its own users do: those of another lane see that one's lists.
+func TestOnlyTheOwnersListIsJudged(t *testing.T) {
+	table := &freshet.LaneTable{Version: 2, Live: "live", Lanes: map[string]freshet.Lane{"live": {}, "b": {}},
+		Owners: []freshet.LaneOwner{{Slots: freshet.LaneSlots, Lane: "b", CV: 2}}}
+	f := newFixture(t, func(c *Config) { c.Table = func() *freshet.LaneTable { return table } })
+	seen := &judged{}
+	f.Engine.obs, f.Engine.judge = seen, seen
+	f.handle(t, event("u", 0, "x"))
+	f.handle(t, event("u", 1, "y"))
+	if len(seen.ranks) > 0 {
+		t.Fatalf("a user of lane b was judged by live's list: %v", seen.ranks)
+	}
+	table.Owners[0].Lane = "live"
+	f.handle(t, event("u", 2, "z"))
+	if len(seen.ranks) != 1 || seen.users[0] != "u" {
+		t.Errorf("%v of %v", seen.ranks, seen.users)
 	}
 }
 

@@ -52,6 +52,7 @@ type process struct {
 	shown     *prometheus.CounterVec
 	clicked   *prometheus.CounterVec
 	examples  prometheus.Counter
+	arms      *prometheus.GaugeVec
 	joinLag   *prometheus.GaugeVec
 
 	mu    sync.Mutex
@@ -70,7 +71,9 @@ func NewMetrics() *Metrics {
 	m.clicked = counters("freshet_clicked_total", "Shown items that the user then did something with.", "lane", "surface", "source")
 	m.examples = counter("freshet_training_examples_total", "Lists joined with what the user did next.")
 	m.joinLag = gauges("freshet_feedback_lag_records", "Records that wait to be joined.", byPartition...)
-	m.Registry.MustRegister(m.shown, m.clicked, m.examples, m.joinLag)
+	m.arms = gauges("freshet_arm_ratio", "How well the lists of a lane's users did since users last changed lanes, all workers together, with 95 % confidence bounds.",
+		"lane", "measure", "bound")
+	m.Registry.MustRegister(m.arms, m.shown, m.clicked, m.examples, m.joinLag)
 	m.Registry.MustRegister(m.device, m.catalogue, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -268,6 +271,18 @@ func (m *Metrics) Shown(lane, surface, source string) {
 // Clicked implements the join's Observer.
 func (m *Metrics) Clicked(lane, surface, source string) {
 	m.clicked.WithLabelValues(lane, surface, source).Inc()
+}
+
+// Arm reports how well a lane's users were served: hit_ratio_10, ndcg_10 or click_through, with its confidence bounds.
+func (m *Metrics) Arm(lane, measure string, value, low, high float64) {
+	for bound, v := range map[string]float64{"value": value, "low": low, "high": high} {
+		m.arms.WithLabelValues(lane, measure, bound).Set(v)
+	}
+}
+
+// ArmGone ends the reports of Arm on a lane of which nothing is known in the present period.
+func (m *Metrics) ArmGone(lane, measure string) {
+	m.arms.DeletePartialMatch(prometheus.Labels{"lane": lane, "measure": measure})
 }
 
 // Examples implements the join's Observer.

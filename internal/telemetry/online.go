@@ -47,7 +47,7 @@ func (o *online) register(to prometheus.Registerer, lane string) {
 }
 
 // Judged implements the engine's Judge: rank from 1, 0 = the item was not in the list.
-func (m *Metrics) Judged(rank int) {
+func (m *Metrics) Judged(_ string, rank int) {
 	o := &m.online
 	o.judged.Inc()
 	decay := math.Exp2(-1.0 / onlineHalfLife)

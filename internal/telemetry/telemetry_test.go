@@ -51,11 +51,14 @@ func TestMetricsMove(t *testing.T) {
 	m.DeadLetter("decode", "items[17].item_id")
 	m.Device("cpu")
 	m.Catalogue(12)
-	m.Judged(3)
-	m.Lane("b").Judged(0)
+	m.Judged("u", 3)
+	m.Lane("b").Judged("u", 0)
 	m.Shown("live", "home", "sequence")
 	m.Clicked("live", "home", "sequence")
 	m.Examples(2)
+	m.Arm("b", "hit_ratio_10", .2, .1, .3)
+	m.Arm("c", "hit_ratio_10", .2, .1, .3)
+	m.ArmGone("c", "hit_ratio_10")
 	m.FeedbackLag(s, 6)
 	srv, err := Listen("127.0.0.1:0", m, nil)
 	if err != nil {
@@ -66,7 +69,7 @@ func TestMetricsMove(t *testing.T) {
 	go func() { done <- srv.Run(ctx) }()
 	_, page := get(t, "http://"+srv.Addr()+"/metrics")
 	for _, want := range []string{
-		`freshet_event_to_recs_seconds_count 1`, `freshet_events_total{outcome="applied",type="view"} 1`, `freshet_too_late_total 1`,
+		`freshet_arm_ratio{bound="low",lane="b",measure="hit_ratio_10"} 0.1`, `freshet_event_to_recs_seconds_count 1`, `freshet_events_total{outcome="applied",type="view"} 1`, `freshet_too_late_total 1`,
 		`freshet_stage_seconds_count{stage="fold"} 1`, `freshet_state_refolds_total{reason="late"} 1`, `freshet_fence_rejected_total{reason="newer"} 1`,
 		`freshet_source_share_count{source="sequence"} 1`, `freshet_applied_offset{partition="3",topic="events"} 10`,
 		`freshet_committed_offset{partition="3",topic="events"} 7`, `freshet_consumer_lag_records{partition="3",topic="events"} 5`,
