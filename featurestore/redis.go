@@ -199,6 +199,21 @@ func (r *Redis) failed(act string, err error) error {
 	return fmt.Errorf("%s: %w: %w%s", act, freshet.ErrUnavailable, r.redact(err), advice(err))
 }
 
+// Passing tells errors that waiting mends (no server answers, or it is loading, failing over, busy) from those that somebody has to
+// mend, as a wrong password. A running worker waits in either case; a start waits for the first kind alone.
+func Passing(err error) bool {
+	var answered redis.Error
+	if !errors.Is(err, freshet.ErrUnavailable) || !errors.As(err, &answered) {
+		return errors.Is(err, freshet.ErrUnavailable)
+	}
+	for _, p := range []string{"LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "READONLY", "OOM", "MISCONF", "NOREPLICAS"} {
+		if strings.HasPrefix(answered.Error(), p) {
+			return true
+		}
+	}
+	return false
+}
+
 // advice says what an operator can do about answers that do not go away by waiting.
 func advice(err error) string {
 	for prefix, text := range map[string]string{

@@ -339,7 +339,7 @@ func (p *Producer) retry(ctx context.Context, topic string, do func() error) err
 func permanent(err error) bool {
 	for _, e := range []kafka.Error{
 		kafka.MessageSizeTooLarge, kafka.RecordListTooLarge, kafka.InvalidTopic, kafka.InvalidRecord,
-		kafka.TopicAuthorizationFailed, kafka.ClusterAuthorizationFailed, kafka.SASLAuthenticationFailed,
+		kafka.TopicAuthorizationFailed, kafka.GroupAuthorizationFailed, kafka.ClusterAuthorizationFailed, kafka.SASLAuthenticationFailed,
 		kafka.UnsupportedSASLMechanism, kafka.InvalidTimestamp, kafka.PolicyViolation,
 	} {
 		if errors.Is(err, e) {
@@ -348,6 +348,9 @@ func permanent(err error) bool {
 	}
 	return false
 }
+
+// Passing tells errors that waiting mends from those that somebody has to mend. A configuration that cannot work never comes here.
+func Passing(err error) bool { return err != nil && !permanent(err) && !errors.Is(err, ErrNoTopic) }
 
 // transition logs the first failure of a row, and its end.
 func (p *Producer) transition(topic string, err error) {

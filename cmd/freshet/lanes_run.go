@@ -60,6 +60,8 @@ func (w *worker) refuseEmptyStore(ctx context.Context) error {
 	switch {
 	case errors.Is(err, stream.ErrNoTopic) || err == nil && len(committed) == 0:
 		return nil // a first run
+	case stream.Passing(err):
+		return fmt.Errorf("the store at %s is empty; whether offsets are committed cannot be told: %w: %w", strings.Join(w.cfg.Redis.Addrs, ","), freshet.ErrUnavailable, err)
 	case err != nil: // the table of lanes would hide from the next start that the store was empty
 		return fmt.Errorf("the store at %s is empty; whether offsets are committed cannot be told: %w", strings.Join(w.cfg.Redis.Addrs, ","), err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,27 +44,59 @@ type worker struct {
 	arms  *arms            // how well each lane's users are served
 
 	// watch, when set before Run, hears every batch of the configured lane after its lists became visible.
-	watch   func(events []freshet.Event, lists []freshet.Publication)
+	watch func(events []freshet.Event, lists []freshet.Publication)
+	// held, when set before openAll, hears why a part cannot be opened yet; openAll then waits for a server that is away instead of
+	// giving up.
+	held    func(error)
 	closers []func() error // in order of opening
 }
 
+func newWorker(cfg Config, metrics *telemetry.Metrics, log *zap.Logger) *worker {
+	return &worker{cfg: cfg, log: log, metrics: metrics, lanes: map[string]*lane{}, arms: newArms()}
+}
+
 // openWorker opens every part and the configured lane, or says which one could not be opened; then nothing stays open.
-func openWorker(ctx context.Context, cfg Config, metrics *telemetry.Metrics, log *zap.Logger) (w *worker, err error) {
-	w = &worker{cfg: cfg, log: log, metrics: metrics, lanes: map[string]*lane{}, arms: newArms()}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, w.Close())
-		}
-	}()
-	if w.types, err = cfg.EventTypes(); err != nil {
-		return w, err
-	}
-	for _, open := range []func(context.Context) error{w.openRuntime, w.openStore, w.openStream, w.openFirstLane, w.openTopics} {
-		if err = open(ctx); err != nil {
-			return w, err
-		}
+func openWorker(ctx context.Context, cfg Config, metrics *telemetry.Metrics, log *zap.Logger) (*worker, error) {
+	w := newWorker(cfg, metrics, log)
+	if err := w.openAll(ctx); err != nil {
+		return w, errors.Join(err, w.Close())
 	}
 	return w, nil
+}
+
+// openAll opens every part and the configured lane. What was opened before a failure is closed by Close.
+func (w *worker) openAll(ctx context.Context) (err error) {
+	if w.types, err = w.cfg.EventTypes(); err != nil {
+		return err
+	}
+	for _, open := range []func(context.Context) error{w.openRuntime, w.openStore, w.openStream, w.openFirstLane, w.openTopics} {
+		if err = w.patiently(ctx, open); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openAgain is how long a start waits before it asks a server again that was away.
+const openAgain = 500 * time.Millisecond
+
+// patiently opens a part, again and again while a server that it needs is away. What waiting does not mend, as a wrong password or a
+// file that is missing, it gives back at once.
+func (w *worker) patiently(ctx context.Context, open func(context.Context) error) error {
+	for told := ""; ; {
+		err := open(ctx)
+		if err == nil || w.held == nil || !featurestore.Passing(err) {
+			return err
+		}
+		w.held(err)
+		if why := err.Error(); why != told {
+			told = why
+			w.log.Warn("a server is away or not ready; the worker waits for it", zap.Error(err))
+		}
+		if err := sleep(ctx, openAgain); err != nil {
+			return err
+		}
+	}
 }
 
 // Close closes everything in reverse order of opening, lanes first.
@@ -112,6 +145,14 @@ func (w *worker) openTopics(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	late := time.AfterFunc(5*time.Second, func() {
+		err := fmt.Errorf("no answer from Kafka at %s", strings.Join(conn.Brokers, ","))
+		w.log.Warn("the worker waits for Kafka", zap.Error(err))
+		if w.held != nil {
+			w.held(err)
+		}
+	})
+	defer late.Stop()
 	created, err := stream.EnsureTopics(ctx, conn, topicsOf(w.cfg)...)
 	if len(created) > 0 {
 		w.log.Info("created topics", zap.Strings("topics", created))

@@ -30,16 +30,16 @@ type Server struct {
 	http     *http.Server
 }
 
-// Listen opens the listener; the address is host:port, port 0 picks a free one.
-func Listen(addr string, m *Metrics, checks []Check) (*Server, error) {
+// Listen opens the listener; the address is host:port, port 0 picks a free one. checks is asked at every request.
+func Listen(addr string, m *Metrics, checks func() []Check) (*Server, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on http.listen %s: %w", addr, err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(m, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) { answer(w, r, checks, true) })
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) { answer(w, r, checks, false) })
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) { answer(w, r, checks(), true) })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) { answer(w, r, checks(), false) })
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -111,9 +111,11 @@ func TestMetricsMove(t *testing.T) {
 
 func TestHealthTellsLivenessFromReadiness(t *testing.T) {
 	ill := errors.New("redis is away")
-	srv, err := Listen("127.0.0.1:0", NewMetrics(), []Check{
-		{Name: "loop", Liveness: true, Probe: func(context.Context) error { return nil }},
-		{Name: "store", Probe: func(context.Context) error { return ill }},
+	srv, err := Listen("127.0.0.1:0", NewMetrics(), func() []Check {
+		return []Check{
+			{Name: "loop", Liveness: true, Probe: func(context.Context) error { return nil }},
+			{Name: "store", Probe: func(context.Context) error { return ill }},
+		}
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -139,9 +141,11 @@ func TestADegradedProcessIsNeitherDeadNorAbsent(t *testing.T) {
 		"degraded and dead": {errors.New("stuck"), 503, `"loop":"stuck"`, `"status":"failed"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv, err := Listen("127.0.0.1:0", NewMetrics(), []Check{
-				{Name: "loop", Liveness: true, Probe: func(context.Context) error { return c.loop }},
-				{Name: "model", Degrades: true, Probe: func(context.Context) error { return errors.New("no memory on the device") }},
+			srv, err := Listen("127.0.0.1:0", NewMetrics(), func() []Check {
+				return []Check{
+					{Name: "loop", Liveness: true, Probe: func(context.Context) error { return c.loop }},
+					{Name: "model", Degrades: true, Probe: func(context.Context) error { return errors.New("no memory on the device") }},
+				}
 			})
 			if err != nil {
 				t.Fatal(err)
