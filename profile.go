@@ -363,20 +363,35 @@ type Plan struct {
 
 // Plan says which steps bring the profile up to date. Gaps are event-time differences in seconds, never negative.
 func (p *Profile) Plan() Plan {
-	all := p.Window
-	if len(p.leaving) > 0 {
-		all = append(append(make([]Entry, 0, len(p.leaving)+len(p.Window)), p.leaving...), p.Window...)
-	}
-	gaps := make([]float32, len(all))
-	before := p.CheckpointTime
-	for i := range all {
-		if before != 0 && all[i].Time > before {
-			gaps[i] = float32(all[i].Time-before) / 1000
-		}
-		before = all[i].Time
-	}
 	n := len(p.leaving)
-	return Plan{Leaving: all[:n], LeavingGaps: gaps[:n], Steps: all[p.covered:], Gaps: gaps[p.covered:], FromCheckpoint: p.refold}
+	plan := Plan{Leaving: p.leaving, FromCheckpoint: p.refold}
+	if p.covered < n { // rare: what leaves is to be folded by the state, too
+		plan.Steps = append(append(make([]Entry, 0, n-p.covered+len(p.Window)), p.leaving[p.covered:]...), p.Window...)
+	} else {
+		plan.Steps = p.Window[p.covered-n:]
+	}
+	gaps := make([]float32, n+len(plan.Steps))
+	plan.LeavingGaps, plan.Gaps = gaps[:n:n], gaps[n:]
+	gapsOf(p.leaving, p.CheckpointTime, plan.LeavingGaps)
+	before := p.CheckpointTime
+	switch {
+	case p.covered > n:
+		before = p.Window[p.covered-n-1].Time
+	case p.covered > 0:
+		before = p.leaving[p.covered-1].Time
+	}
+	gapsOf(plan.Steps, before, plan.Gaps)
+	return plan
+}
+
+// gapsOf writes the seconds since the entry before each; before = 0: there was none.
+func gapsOf(entries []Entry, before int64, gaps []float32) {
+	for i := range entries {
+		if before != 0 && entries[i].Time > before {
+			gaps[i] = float32(entries[i].Time-before) / 1000
+		}
+		before = entries[i].Time
+	}
 }
 
 // Folded notes that the plan was carried out: State and Checkpoint now hold what Plan asked for.

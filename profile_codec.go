@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 )
 
 // A profile as bytes. All integers are varints unless said otherwise.
@@ -120,11 +121,18 @@ func (p *Profile) flags() byte {
 }
 
 func appendState(dst []byte, s []float32, half bool) []byte {
-	for _, v := range s {
+	size := 4
+	if half {
+		size = 2
+	}
+	at := len(dst)
+	dst = slices.Grow(dst, size*len(s))[:at+size*len(s)]
+	to := dst[at:]
+	for i, v := range s {
 		if half {
-			dst = binary.LittleEndian.AppendUint16(dst, HalfBits(v))
+			binary.LittleEndian.PutUint16(to[2*i:], HalfBits(v))
 		} else {
-			dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(v))
+			binary.LittleEndian.PutUint32(to[4*i:], math.Float32bits(v))
 		}
 	}
 	return dst

@@ -28,8 +28,8 @@ func (x flatIndex) Score(_ context.Context, q []float32, ids []string) []float32
 	return out
 }
 
-func (x flatIndex) Search(_ context.Context, queries []float32, n int) (freshet.Hits, error) {
-	h := freshet.Hits{N: n}
+func (x flatIndex) SearchInto(_ context.Context, queries []float32, n int, h *freshet.Hits) error {
+	*h = freshet.Hits{N: n}
 	for ; len(queries) > 0; queries = queries[2:] {
 		var list []freshet.Candidate
 		for id, v := range x {
@@ -52,7 +52,7 @@ func (x flatIndex) Search(_ context.Context, queries []float32, n int) (freshet.
 			h.Items, h.Scores = append(h.Items, c.ItemID), append(h.Scores, c.Score)
 		}
 	}
-	return h, nil
+	return nil
 }
 
 var axes = flatIndex{"i0": {1, 0}, "i1": {0, 1}, "i2": {.7, .6}}

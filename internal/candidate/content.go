@@ -81,8 +81,9 @@ func (c *Content) Propose(ctx context.Context, subjects []freshet.Subject, n int
 	if len(asked) == 0 {
 		return out, nil
 	}
-	hits, err := c.index.Search(ctx, queries, n)
-	if err != nil {
+	hits := hitsPool.Get().(*freshet.Hits)
+	defer hitsPool.Put(hits)
+	if err := c.index.SearchInto(ctx, queries, n, hits); err != nil {
 		return nil, fmt.Errorf("search %d queries: %w", len(asked), err)
 	}
 	dim := len(queries) / len(asked)

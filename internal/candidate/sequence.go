@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"freshet"
 )
 
 // Index finds the items that answer a query vector; models.Index is one.
 type Index interface {
-	// Search gives the n best items for each of the B queries, [B, dim] row-major.
-	Search(ctx context.Context, queries []float32, n int) (freshet.Hits, error)
+	// SearchInto gives the n best items for each of the B queries, [B, dim] row-major, over the memory of earlier hits.
+	SearchInto(ctx context.Context, queries []float32, n int, hits *freshet.Hits) error
 	// Score gives the score of each item for one query, the lowest number for an item without a vector.
 	Score(ctx context.Context, query []float32, items []string) []float32
 	// Vector gives an item's vector, read only.
@@ -29,6 +30,9 @@ type Sequence struct {
 	task  int
 	index Index
 }
+
+// hitsPool keeps the memory of searches: a batch's hits are hundreds of kilobytes, and candidates are copied out of them.
+var hitsPool = sync.Pool{New: func() any { return new(freshet.Hits) }}
 
 // NewSequence makes a source of one task of the model. name is what reasons call it: "sequence" for the first task.
 func NewSequence(name string, task int, index Index) *Sequence {
@@ -51,8 +55,9 @@ func (s *Sequence) Propose(ctx context.Context, subjects []freshet.Subject, n in
 	if len(asked) == 0 {
 		return out, nil
 	}
-	hits, err := s.index.Search(ctx, queries, n)
-	if err != nil {
+	hits := hitsPool.Get().(*freshet.Hits)
+	defer hitsPool.Put(hits)
+	if err := s.index.SearchInto(ctx, queries, n, hits); err != nil {
 		return nil, fmt.Errorf("search %d queries: %w", len(asked), err)
 	}
 	flat := make([]freshet.Candidate, 0, len(hits.Items))
@@ -109,12 +114,21 @@ func (s *Sequence) Because(who *freshet.Subject, items []string) []string {
 	return out
 }
 
-func dot(a, b []float32) float32 {
-	var sum float32
-	for i := range a {
-		sum += a[i] * b[i]
+// dot sums in four parts, so that additions need not wait for each other.
+func dot(x, y []float32) float32 {
+	y = y[:len(x)]
+	var a, b, c, d float32
+	i := 0
+	for ; i+4 <= len(x); i += 4 {
+		a += x[i] * y[i]
+		b += x[i+1] * y[i+1]
+		c += x[i+2] * y[i+2]
+		d += x[i+3] * y[i+3]
 	}
-	return sum
+	for ; i < len(x); i++ {
+		a += x[i] * y[i]
+	}
+	return (a + b) + (c + d)
 }
 
 // sortCandidates orders by score, equal ones as they stood.

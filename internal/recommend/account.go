@@ -70,7 +70,7 @@ func (e *Engine) Account(ctx context.Context, user string, standing []freshet.Re
 	t.last = &freshet.Event{Time: w[len(w)-1].Time}
 	t.profile.Repair()
 	left, without := leaveOut(t)
-	if err := e.fold(ctx, append([]*task{t}, without...)); err != nil {
+	if err := e.fold(ctx, new(scratch), append([]*task{t}, without...)); err != nil {
 		return nil, err
 	}
 	out := &Account{Reasons: []Grounds{}, Removed: []Removal{}}

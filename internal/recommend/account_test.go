@@ -136,7 +136,7 @@ func TestLeavingAnItemOutIsNeverHavingMetIt(t *testing.T) {
 	}
 	u, v := load("u"), load("v")
 	left, without := leaveOut(u)
-	if err := f.fold(context.Background(), without); err != nil {
+	if err := f.fold(context.Background(), new(scratch), without); err != nil {
 		t.Fatal(err)
 	}
 	if left[0] != "i3" || without[0].profile.State[0] != v.profile.State[0] {

@@ -106,8 +106,9 @@ func flagsOf(p *freshet.Profile, id string) (flags uint8) {
 
 // best takes the highest scores until there are so many places.
 func (c *chooser) best(places int) {
-	for _, i := range c.p.order {
-		if len(c.p.kept) >= places {
+	for n := 0; len(c.p.kept) < places; n++ {
+		i, ok := c.p.place(n)
+		if !ok {
 			return
 		}
 		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i], c.p.flags[i]) {
@@ -140,8 +141,9 @@ const diverseFrom = 3
 // highest cosine with an item that was chosen before.
 func (c *chooser) diversify(places int) {
 	var among []int32
-	for _, i := range c.p.order {
-		if len(among) >= diverseFrom*c.s.K {
+	for n := 0; len(among) < diverseFrom*c.s.K; n++ {
+		i, ok := c.p.place(n)
+		if !ok {
 			break
 		}
 		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i], c.p.flags[i]) {

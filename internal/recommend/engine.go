@@ -174,6 +174,8 @@ type Engine struct {
 	judge   Judge // nil = nobody asks
 	log     *zap.Logger
 	rules   freshet.Rules
+	hides   uint8     // what the surfaces' rules look at: flagSeen ...
+	learns  bool      // a source learns from what users did before
 	voters  []Voter   // of each source, nil where it is asked by batches
 	scale   []float64 // of each source: 1 / temperature
 	judged  judgements
@@ -200,6 +202,9 @@ func New(cfg Config, store Store, model Model, vectors Vectors, sources []Source
 	e := &Engine{cfg: cfg, store: store, model: model, vectors: vectors, sources: sources, obs: obs,
 		log: log.Named("recommend"), hot: make(map[freshet.Source]*hotProfiles)}
 	e.judge, _ = obs.(Judge)
+	for i := range cfg.Surfaces {
+		e.hides |= cfg.Surfaces[i].hides
+	}
 	e.rules = freshet.Rules{Types: cfg.Types, MaxHistory: cfg.MaxHistory, Late: cfg.Late,
 		KindOf: func(id string) freshet.VectorKind { _, kind := vectors.Vector(id); return kind }}
 	for _, src := range sources {
@@ -212,6 +217,9 @@ func New(cfg Config, store Store, model Model, vectors Vectors, sources []Source
 			return nil, fmt.Errorf("fusion.temperatures.%s: %v, must be above 0", src.Name(), t)
 		}
 		e.voters, e.scale = append(e.voters, voter), append(e.scale, 1/t)
+		if _, ok := src.(Learner); ok {
+			e.learns = true
+		}
 	}
 	return e, nil
 }
@@ -229,6 +237,8 @@ func (e *Engine) Handle(ctx context.Context, events []freshet.Event) ([]freshet.
 		return nil, nil
 	}
 	hot := e.hotOf(events[0].Position.Source)
+	x := scratches.Get().(*scratch)
+	defer x.release()
 	pending := groupByUser(events)
 	e.place(pending)
 	var out []freshet.Publication
@@ -239,11 +249,11 @@ func (e *Engine) Handle(ctx context.Context, events []freshet.Event) ([]freshet.
 		if err := e.load(ctx, hot, pending); err != nil {
 			return nil, err
 		}
-		e.apply(pending)
-		if err := e.compute(ctx, pending); err != nil {
+		e.apply(x, pending)
+		if err := e.compute(ctx, x, pending); err != nil {
 			return nil, err
 		}
-		lists, newer, err := e.save(ctx, hot, pending)
+		lists, newer, err := e.save(ctx, x, hot, pending)
 		if err != nil {
 			return nil, err
 		}
@@ -254,8 +264,8 @@ func (e *Engine) Handle(ctx context.Context, events []freshet.Event) ([]freshet.
 }
 
 // compute folds and ranks, and notes whether the model and the sources could do their part.
-func (e *Engine) compute(ctx context.Context, tasks []*task) error {
-	err := e.fold(ctx, tasks)
+func (e *Engine) compute(ctx context.Context, x *scratch, tasks []*task) error {
+	err := e.fold(ctx, x, tasks)
 	if err == nil {
 		err = e.rank(ctx, tasks)
 	}
@@ -311,8 +321,24 @@ type task struct {
 	last     *freshet.Event // the last event that was applied; nil = nothing changed
 	queries  [][]float32    // per task of the model; nil = no window
 	records  []freshet.Record
-	encoded  []byte
+	encoded  []byte // in the batch's scratch
 	refolds  []string
+}
+
+// scratch is memory that a batch needs until it is saved. It is used again and only grows.
+type scratch struct {
+	profiles []byte          // encoded, one after the other
+	before   []freshet.Entry // what users had done before each event
+	rounds   []freshet.Steps // of the model, and the queries they gave
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// release gives the memory back. Nothing may refer to it any more.
+func (x *scratch) release() {
+	clear(x.before) // ids may be the last references to large strings
+	x.profiles, x.before = x.profiles[:0], x.before[:0]
+	scratches.Put(x)
 }
 
 func (t *task) subject() freshet.Subject {
@@ -405,15 +431,17 @@ func (e *Engine) newProfile(user string) *freshet.Profile {
 }
 
 // apply runs each user's events over his profile.
-func (e *Engine) apply(tasks []*task) {
+func (e *Engine) apply(x *scratch, tasks []*task) {
 	defer e.stage("apply")()
 	for _, t := range tasks {
 		t.outcomes, t.lessons, t.last = t.outcomes[:0], nil, nil
 		for _, ev := range t.events {
-			before := t.profile.Window
+			var before []freshet.Entry
 			typ, _ := e.cfg.Types.Lookup(ev.Type)
-			if len(e.sources) > 0 && typ.Effect == freshet.Extend {
-				before = append([]freshet.Entry(nil), before[max(0, len(before)-freshet.MaxBefore):]...)
+			if e.learns && typ.Effect == freshet.Extend { // Apply moves the window in place
+				start, w := len(x.before), t.profile.Window
+				x.before = append(x.before, w[max(0, len(w)-freshet.MaxBefore):]...)
+				before = x.before[start:len(x.before):len(x.before)]
 			}
 			outcome := t.profile.Apply(ev, &e.rules)
 			t.outcomes = append(t.outcomes, outcome)

@@ -18,7 +18,7 @@ type chain struct {
 
 // fold carries out every plan in rounds: round i holds the i-th step of every chain, so one run of the model serves the whole
 // batch. A model that fails is an unavailable dependency: the events wait for it, it is never their fault. Afterwards State = fold(Checkpoint, Window) holds for every task that changed.
-func (e *Engine) fold(ctx context.Context, tasks []*task) error {
+func (e *Engine) fold(ctx context.Context, x *scratch, tasks []*task) error {
 	defer e.stage("fold")()
 	chains := make([]chain, 0, 2*len(tasks))
 	for _, t := range tasks {
@@ -27,7 +27,7 @@ func (e *Engine) fold(ctx context.Context, tasks []*task) error {
 		}
 	}
 	for round := 0; ; round++ {
-		active := chains[:0:0]
+		active := make([]chain, 0, len(chains))
 		for i := range chains {
 			if round < len(chains[i].steps) {
 				active = append(active, chains[i])
@@ -36,7 +36,7 @@ func (e *Engine) fold(ctx context.Context, tasks []*task) error {
 		if len(active) == 0 {
 			break
 		}
-		if err := e.step(ctx, active, round); err != nil {
+		if err := e.step(ctx, x, active, round); err != nil {
 			return fmt.Errorf("step %d users: %w: %w", len(active), freshet.ErrUnavailable, err)
 		}
 	}
@@ -86,13 +86,17 @@ func (e *Engine) chains(list []chain, t *task) []chain {
 }
 
 // step runs one round of the model over the active chains.
-func (e *Engine) step(ctx context.Context, active []chain, round int) error {
+func (e *Engine) step(ctx context.Context, x *scratch, active []chain, round int) error {
 	d, s, tasks := e.model.Dim(), e.model.StateSize(), len(e.model.Tasks())
 	b := len(active)
-	run := freshet.Steps{Items: make([]float32, b*d), Types: make([]int64, b), Gaps: make([]float32, b),
-		States: make([]float32, b*s), Queries: make([][]float32, tasks)}
+	if len(x.rounds) == round { // a round's queries are read until the lists are made
+		x.rounds = append(x.rounds, freshet.Steps{})
+	}
+	run := &x.rounds[round]
+	run.Queries = sized(run.Queries, tasks)
+	run.Items, run.Types, run.Gaps, run.States = sized(run.Items, b*d), sized(run.Types, b), sized(run.Gaps, b), sized(run.States, b*s)
 	for k := range run.Queries {
-		run.Queries[k] = make([]float32, b*d)
+		run.Queries[k] = sized(run.Queries[k], b*d)
 	}
 	for i := range active {
 		entry := &active[i].steps[round]
@@ -101,7 +105,7 @@ func (e *Engine) step(ctx context.Context, active []chain, round int) error {
 		run.Gaps[i] = active[i].gaps[round]
 		copy(run.States[i*s:(i+1)*s], active[i].state)
 	}
-	if err := e.model.Advance(ctx, &run); err != nil {
+	if err := e.model.Advance(ctx, run); err != nil {
 		return err
 	}
 	for i := range active {
@@ -129,4 +133,12 @@ func (e *Engine) vectorOf(entry *freshet.Entry) []float32 {
 	}
 	v, _ := e.vectors.Vector(id)
 	return v
+}
+
+// sized gives n values over the memory of buffer where it is large enough.
+func sized[T any](buffer []T, n int) []T {
+	if cap(buffer) < n {
+		return make([]T, n, n+n/4)
+	}
+	return buffer[:n]
 }

@@ -110,7 +110,7 @@ func (e *Engine) Forecast(ctx context.Context, user string, items Searcher, cfg 
 		return nil, ErrNoProfile
 	}
 	t.profile.Repair()
-	if err := e.fold(ctx, []*task{t}); err != nil {
+	if err := e.fold(ctx, new(scratch), []*task{t}); err != nil {
 		return nil, err
 	}
 	d := decoder{e: e, cfg: cfg, items: items, habits: habitsOf(t.profile.Window, e.cfg.Types), gap: medianGap(t.profile.Window)}
@@ -290,7 +290,7 @@ func (d *decoder) step(ctx context.Context, paths []path) error {
 		entry := freshet.Entry{ItemID: b.ItemID, Type: b.Type, Vector: d.e.rules.KindOf(b.ItemID)}
 		chains[i] = chain{state: paths[i].state, steps: []freshet.Entry{entry}, gaps: []float32{d.gap}, half: d.e.cfg.Half, ask: &asks[i]}
 	}
-	if err := d.e.step(ctx, chains, 0); err != nil {
+	if err := d.e.step(ctx, new(scratch), chains, 0); err != nil {
 		return err
 	}
 	for i := range paths {

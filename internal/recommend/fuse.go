@@ -10,7 +10,7 @@ import (
 // SIGIR 2009).
 const rankOffset = 60
 
-// fuse gives every item that the surface's sources proposed one number, a log-likelihood up to a constant, and orders them by it.
+// fuse gives every item that the surface's sources proposed one number, a log-likelihood up to a constant; place gives them in its order.
 //
 // Log-linear fusion is a product of experts, p(i) ~ prod over sources of p_s(i)^w_s, with p_s(i) ~ exp(score / temperature): dividing by the
 // temperature calibrates a source's scores to log-probabilities (`freshet eval tune` fits it), the weight is the trust in it.
@@ -44,18 +44,68 @@ func (e *Engine) fuse(s *Surface, p *pool) {
 			p.order = append(p.order, int32(i))
 		}
 	}
-	slices.SortFunc(p.order, p.byFused)
+	p.sorted = 0
 }
 
-// byFused orders places by score, equal ones as they were proposed.
-func (p *pool) byFused(a, b int32) int {
-	switch x, y := p.fused[a], p.fused[b]; {
-	case x > y:
-		return -1
-	case x < y:
-		return 1
+// place gives the n-th best place (from 0), false behind the last. Most lists need a few more than they are long, so only as many are
+// put in order as are asked for.
+func (p *pool) place(n int) (int32, bool) {
+	if n >= len(p.order) {
+		return 0, false
 	}
-	return int(a - b)
+	for n >= p.sorted {
+		rest := p.order[p.sorted:]
+		chunk := min(len(rest), max(32, p.sorted))
+		p.partition(rest, chunk)
+		slices.SortFunc(rest[:chunk], p.byFused)
+		p.sorted += chunk
+	}
+	return p.order[n], true
+}
+
+// partition moves the n best places to the front, in no order (Hoare's quickselect).
+func (p *pool) partition(places []int32, n int) {
+	from, to := 0, len(places)-1
+	for from < to && n <= to {
+		pivot := places[(from+to)/2]
+		i, j := from, to
+		for i <= j {
+			for p.above(places[i], pivot) {
+				i++
+			}
+			for p.above(pivot, places[j]) {
+				j--
+			}
+			if i <= j {
+				places[i], places[j] = places[j], places[i]
+				i, j = i+1, j-1
+			}
+		}
+		switch {
+		case n-1 <= j:
+			to = j
+		case n-1 >= i:
+			from = i
+		default:
+			return
+		}
+	}
+}
+
+// above orders places by score, equal ones as they were proposed.
+func (p *pool) above(a, b int32) bool {
+	x, y := p.fused[a], p.fused[b]
+	return x > y || x == y && a < b
+}
+
+func (p *pool) byFused(a, b int32) int {
+	switch {
+	case a == b:
+		return 0
+	case p.above(a, b):
+		return -1
+	}
+	return 1
 }
 
 // addRanks adds weight / (60 + rank) of one source; items on its floor share the last rank.

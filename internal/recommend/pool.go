@@ -25,9 +25,10 @@ type pool struct {
 	ids      []string
 	some     []float32
 
-	fused []float64 // of the surface that is being made
-	order []int32
-	kept  []pick
+	fused  []float64 // of the surface that is being made
+	order  []int32   // places that may be chosen, the first `sorted` of them best first
+	sorted int
+	kept   []pick
 }
 
 const (
@@ -181,18 +182,24 @@ func level(scores []float32) float32 {
 	return least
 }
 
-// know marks what the user has had among the candidates.
-func (p *pool) know(profile *freshet.Profile) {
+// know marks what the user has had among the candidates, as far as any rule asks for it.
+func (p *pool) know(profile *freshet.Profile, hides uint8) {
 	if len(p.items) == 0 {
 		return
 	}
-	for i := range profile.Window {
-		p.flag(profile.Window[i].ItemID, flagSeen)
+	if hides&flagSeen != 0 {
+		for i := range profile.Window {
+			p.flag(profile.Window[i].ItemID, flagSeen)
+		}
 	}
-	for i := range profile.Owned {
-		p.flag(profile.Owned[i].ItemID, flagPurchased)
+	if hides&flagPurchased != 0 {
+		for i := range profile.Owned {
+			p.flag(profile.Owned[i].ItemID, flagPurchased)
+		}
 	}
-	for i := range profile.Dismissed {
-		p.flag(profile.Dismissed[i].ItemID, flagDismissed)
+	if hides&flagDismissed != 0 {
+		for i := range profile.Dismissed {
+			p.flag(profile.Dismissed[i].ItemID, flagDismissed)
+		}
 	}
 }

@@ -65,7 +65,7 @@ func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, hear tra
 		}
 		again := open[:0:0]
 		for i, n := range open {
-			left, err := e.compose(ctx, &subjects[n], proposals[i], depths, short[n], func(s *Surface, rule, item string) {
+			left, err := e.compose(ctx, &subjects[n], proposals[i], depths[i*len(e.sources):(i+1)*len(e.sources)], short[n], func(s *Surface, rule, item string) {
 				if hear != nil {
 					hear(n, s, item, rule)
 				}
@@ -95,30 +95,16 @@ func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, hear tra
 	return nil
 }
 
-// propose asks the batch sources for the open subjects, as deep as the surface that looks deepest. depths are those of each source,
-// 0 = not asked; voters are asked later, a subject at a time.
+// propose asks the batch sources for the open subjects, each as deep as his surface that looks deepest. depths are [subject][source],
+// 0 = not asked; voters are asked later, a subject at a time. What a subject gets does not depend on who shares the batch.
 func (e *Engine) propose(ctx context.Context, subjects []freshet.Subject, open []int, short []uint32, scale int) (lists [][][]freshet.Candidate, depths []int, err error) {
-	var surfaces uint32
-	asked, hidden := make([]freshet.Subject, len(open)), 0
+	asked, most := make([]freshet.Subject, len(open)), make([]int, len(e.sources))
+	depths = make([]int, len(open)*len(e.sources))
 	for i, n := range open {
 		asked[i] = subjects[n]
-		surfaces |= short[n]
-		p := subjects[n].Profile
-		hidden = max(hidden, len(p.Window)+len(p.Owned)+len(p.Dismissed))
-	}
-	depths = make([]int, len(e.sources))
-	for i := range e.cfg.Surfaces {
-		s := &e.cfg.Surfaces[i]
-		if surfaces&(1<<i) == 0 {
-			continue
-		}
-		depth := s.Depth
-		if s.hides != 0 {
-			depth += hidden
-		}
-		for mask := s.asks(); mask != 0; mask &= mask - 1 {
-			k := bits.TrailingZeros32(mask)
-			depths[k] = max(depths[k], min(depth*scale, maxDepth))
+		e.depthsOf(subjects[n].Profile, short[n], scale, depths[i*len(e.sources):(i+1)*len(e.sources)])
+		for k := range most {
+			most[k] = max(most[k], depths[i*len(e.sources)+k])
 		}
 	}
 	flat := make([][]freshet.Candidate, len(open)*len(e.sources))
@@ -127,18 +113,42 @@ func (e *Engine) propose(ctx context.Context, subjects []freshet.Subject, open [
 		lists[i] = flat[i*len(e.sources) : (i+1)*len(e.sources)]
 	}
 	for k, src := range e.sources {
-		if depths[k] == 0 || e.voters[k] != nil {
+		if most[k] == 0 || e.voters[k] != nil {
 			continue
 		}
-		got, err := src.Propose(ctx, asked, depths[k])
+		got, err := src.Propose(ctx, asked, most[k])
 		if err != nil {
 			return nil, nil, fmt.Errorf("propose from %s: %w: %w", src.Name(), freshet.ErrUnavailable, err)
 		}
 		for i := range got {
-			lists[i][k] = got[i]
+			lists[i][k] = got[i][:min(len(got[i]), depths[i*len(e.sources)+k])]
 		}
 	}
 	return lists, depths, nil
+}
+
+// depthsOf says how deep each source is asked for one subject: as deep as the surface wants, and by what its rules may hide.
+func (e *Engine) depthsOf(p *freshet.Profile, short uint32, scale int, depths []int) {
+	for i := range e.cfg.Surfaces {
+		s := &e.cfg.Surfaces[i]
+		if short&(1<<i) == 0 {
+			continue
+		}
+		depth := s.Depth
+		if s.hides&flagSeen != 0 {
+			depth += len(p.Window)
+		}
+		if s.hides&flagPurchased != 0 {
+			depth += len(p.Owned)
+		}
+		if s.hides&flagDismissed != 0 {
+			depth += len(p.Dismissed)
+		}
+		for mask := s.asks(); mask != 0; mask &= mask - 1 {
+			k := bits.TrailingZeros32(mask)
+			depths[k] = max(depths[k], min(depth*scale, maxDepth))
+		}
+	}
 }
 
 // compose makes the lists of one subject on the surfaces that are still short, and tells which stay short though the sources have more.
@@ -162,7 +172,7 @@ func (e *Engine) compose(ctx context.Context, who *freshet.Subject, proposals []
 	if err := p.fillIn(ctx, e.sources, depths, who); err != nil {
 		return 0, err
 	}
-	p.know(who.Profile)
+	p.know(who.Profile, e.hides)
 	if e.cfg.Inspect != nil {
 		e.cfg.Inspect(who, p.items, p.scores)
 	}
@@ -192,7 +202,7 @@ func (e *Engine) fillUp(ctx context.Context, s *Surface, who *freshet.Subject, l
 	}
 	p.reset(1)
 	p.propose(0, more[0])
-	p.know(who.Profile)
+	p.know(who.Profile, e.hides)
 	caps := newCaps(s)
 	for i := range list {
 		if len(p.items) > 0 {

@@ -32,13 +32,15 @@ func (e *Engine) Renew(ctx context.Context, users []Renewal) ([]freshet.Publicat
 			there = append(there, t)
 		}
 	}
-	if err := e.fold(ctx, there); err != nil {
+	x := scratches.Get().(*scratch)
+	defer x.release()
+	if err := e.fold(ctx, x, there); err != nil {
 		return nil, err
 	}
 	if err := e.rank(ctx, there); err != nil {
 		return nil, err
 	}
-	lists, _, err := e.save(ctx, alone, there)
+	lists, _, err := e.save(ctx, x, alone, there)
 	if err != nil {
 		return nil, fmt.Errorf("renew %d lists: %w", len(there), err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"freshet"
@@ -11,10 +12,10 @@ import (
 
 // save stores what changed, one compare-and-set per user, and gives back the lists to publish and the tasks to do again because
 // the store holds something newer. Only a saved task counts, teaches and becomes a local copy.
-func (e *Engine) save(ctx context.Context, hot *hotProfiles, tasks []*task) (lists []freshet.Publication, newer []*task, err error) {
+func (e *Engine) save(ctx context.Context, x *scratch, hot *hotProfiles, tasks []*task) (lists []freshet.Publication, newer []*task, err error) {
 	defer e.stage("save")()
-	var updates []freshet.Update
-	var changed, covered []*task
+	updates, changed := make([]freshet.Update, 0, len(tasks)), make([]*task, 0, len(tasks))
+	var covered []*task
 	for _, t := range tasks {
 		if t.last == nil {
 			if !t.profile.Owes() {
@@ -25,9 +26,11 @@ func (e *Engine) save(ctx context.Context, hot *hotProfiles, tasks []*task) (lis
 			}
 			continue
 		}
-		if t.encoded, err = t.profile.AppendBinary(t.encoded[:0]); err != nil {
+		start := len(x.profiles)
+		if x.profiles, err = t.profile.AppendBinary(x.profiles); err != nil {
 			return nil, nil, err
 		}
+		t.encoded = x.profiles[start:len(x.profiles):len(x.profiles)]
 		changed = append(changed, t)
 		updates = append(updates, freshet.Update{UserID: t.user, Base: t.base, Profile: t.encoded, Records: t.records, Place: t.placing, CV: t.cv})
 	}
@@ -38,6 +41,7 @@ func (e *Engine) save(ctx context.Context, hot *hotProfiles, tasks []*task) (lis
 	if len(results) != len(updates) {
 		return nil, nil, fmt.Errorf("save %d profiles: %w", len(updates), saveErr)
 	}
+	lists = slices.Grow(lists, len(changed)*len(e.cfg.Surfaces))
 	lost, retry := 0, 0
 	for i, t := range changed {
 		switch results[i] {
@@ -45,7 +49,7 @@ func (e *Engine) save(ctx context.Context, hot *hotProfiles, tasks []*task) (lis
 			hot.put(t.user, t.profile, freshet.VersionOf(t.encoded), t.listed)
 			e.settle(t)
 			e.judgeList(t)
-			lists = append(lists, t.publications()...)
+			lists = t.publications(lists)
 		case freshet.Outranked: // another lane owns the user by now, and publishes
 			hot.put(t.user, t.profile, freshet.VersionOf(t.encoded), t.listed)
 			e.settle(t)
@@ -92,14 +96,13 @@ func (e *Engine) settle(t *task) (again bool) {
 	return again
 }
 
-// publications are the lists of a user that this lane owns.
-func (t *task) publications() []freshet.Publication {
+// publications adds the lists of a user that this lane owns.
+func (t *task) publications(out []freshet.Publication) []freshet.Publication {
 	if t.placing == freshet.PlaceOwn {
-		return nil
+		return out
 	}
-	out := make([]freshet.Publication, len(t.records))
-	for i, r := range t.records {
-		out[i] = freshet.Publication{UserID: t.user, Surface: r.Surface, Record: r.Value, From: t.last.Position}
+	for _, r := range t.records {
+		out = append(out, freshet.Publication{UserID: t.user, Surface: r.Surface, Record: r.Value, From: t.last.Position})
 	}
 	return out
 }
