@@ -16,6 +16,8 @@ type Recommendation struct {
 	Surface    string             `json:"surface"`
 	Lane       string             `json:"lane"`
 	Model      string             `json:"model"`
+	Arm        string             `json:"arm,omitempty"`        // which weights made the list, where a surface adapts: adapted or control
+	Propensity float64            `json:"propensity,omitempty"` // with which probability that arm was drawn
 	Items      []RecommendedItem  `json:"items"`
 	Event      RecommendationFrom `json:"event"`
 	ComputedAt string             `json:"computed_at"` // RFC 3339
@@ -27,6 +29,8 @@ type RecommendedItem struct {
 	Score   float64  `json:"score"` // likelihood relative to the first place, which has 1
 	Reasons []Reason `json:"reasons"`
 	Text    string   `json:"text,omitempty"` // the first reason in words, where records carry them
+	// Propensity is with which probability the item was drawn for this place, where places are drawn (exploration); 0 = it was not drawn.
+	Propensity float64 `json:"propensity,omitempty"`
 }
 
 // Reason says how much of an item's score came from one source. The shares of an item sum to 1.
@@ -103,6 +107,11 @@ func (r *Recommendation) AppendJSON(b []byte) []byte {
 	b = appendField(b, `,"surface":`, r.Surface)
 	b = appendField(b, `,"lane":`, r.Lane)
 	b = appendField(b, `,"model":`, r.Model)
+	if r.Arm != "" {
+		b = appendField(b, `,"arm":`, r.Arm)
+		b = append(b, `,"propensity":`...)
+		b = appendNumber(b, r.Propensity, 4)
+	}
 	b = append(b, `,"items":[`...)
 	for i := range r.Items {
 		if i > 0 {
@@ -127,6 +136,10 @@ func (i *RecommendedItem) appendJSON(b []byte) []byte {
 	b = appendField(b, `{"item_id":`, i.ItemID)
 	b = append(b, `,"score":`...)
 	b = appendNumber(b, i.Score, 3)
+	if i.Propensity > 0 {
+		b = append(b, `,"propensity":`...)
+		b = appendNumber(b, i.Propensity, 4)
+	}
 	b = append(b, `,"reasons":[`...)
 	for n, r := range i.Reasons {
 		if n > 0 {

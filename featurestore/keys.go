@@ -57,10 +57,14 @@ func (k keys) fallback(surface string) string {
 	return k.prefix + "recs:default:" + freshet.EscapeID(surface)
 }
 
-func (k keys) item(id string) string     { return k.prefix + "item:{" + freshet.EscapeID(id) + "}" }
-func (k keys) vector(id string) string   { return k.prefix + "itemvec:{" + freshet.EscapeID(id) + "}" }
-func (k keys) similar(id string) string  { return k.prefix + "similar:{" + freshet.EscapeID(id) + "}" }
-func (k keys) covisit(id string) string  { return k.lane + "covisit:{" + freshet.EscapeID(id) + "}" }
+func (k keys) item(id string) string    { return k.prefix + "item:{" + freshet.EscapeID(id) + "}" }
+func (k keys) vector(id string) string  { return k.prefix + "itemvec:{" + freshet.EscapeID(id) + "}" }
+func (k keys) similar(id string) string { return k.prefix + "similar:{" + freshet.EscapeID(id) + "}" }
+func (k keys) covisit(id string) string { return k.lane + "covisit:{" + freshet.EscapeID(id) + "}" }
+
+// weights is what choices said about the weights of a surface.
+func (k keys) weights(surface string) string { return k.lane + "weights:" + freshet.EscapeID(surface) }
+
 func (k keys) lanes() string             { return k.prefix + "lanes" }
 func (k keys) progress() string          { return k.lane + "progress" }
 func (k keys) arm() string               { return k.lane + "arm" }

@@ -27,6 +27,9 @@ type Redis struct {
 //go:embed scripts/transitions.lua
 var transitionsLua string
 
+//go:embed scripts/weights.lua
+var weightsLua string
+
 //go:embed scripts/lanes.lua
 var lanesLua string
 
@@ -42,6 +45,7 @@ var replaceLua string
 var (
 	saveScript        = redis.NewScript(saveLua)
 	transitionsScript = redis.NewScript(transitionsLua)
+	weightsScript     = redis.NewScript(weightsLua)
 	lanesScript       = redis.NewScript(lanesLua)
 	sentinelScript    = redis.NewScript(sentinelLua)
 	joinScript        = redis.NewScript(joinLua)
@@ -119,7 +123,7 @@ func (r *Redis) eachMaster(ctx context.Context, f func(context.Context, *redis.C
 
 func (r *Redis) loadScripts(ctx context.Context) error {
 	return r.eachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-		for _, s := range []*redis.Script{saveScript, transitionsScript, lanesScript, sentinelScript, joinScript, replaceScript, sweepScript, adoptScript} {
+		for _, s := range []*redis.Script{saveScript, transitionsScript, weightsScript, lanesScript, sentinelScript, joinScript, replaceScript, sweepScript, adoptScript} {
 			if err := s.Load(ctx, c).Err(); err != nil {
 				return err
 			}

@@ -27,6 +27,7 @@ type Config struct {
 	Events    EventsConfig   `yaml:"events"`
 	Feedback  FeedbackConfig `yaml:"feedback"`
 	Covisit   CovisitBlock   `yaml:"covisit"`
+	Popular   PopularBlock   `yaml:"popular"`
 	NewItems  NewItemsBlock  `yaml:"new_items"`
 	Fusion    FusionBlock    `yaml:"fusion"`
 	Reasons   ReasonsBlock   `yaml:"reasons"`
@@ -171,6 +172,7 @@ func DefaultConfig() Config {
 		Ingest:    IngestConfig{MinTime: freshet.MinTime.Format(time.RFC3339)},
 		Profile:   ProfileConfig{MaxHistory: 50, Late: "reorder", HotUsers: 20_000, HotFor: Duration(10 * time.Minute)},
 		Covisit:   CovisitBlock{HalfLife: Duration(60 * 24 * time.Hour), Keep: 128, MaxItems: 100_000},
+		Popular:   PopularBlock{HalfLife: Duration(7 * 24 * time.Hour), Trending: Duration(6 * time.Hour)},
 		NewItems:  NewItemsBlock{MaxAge: Duration(14 * 24 * time.Hour), Budget: 100},
 		Surfaces: []SurfaceBlock{{Name: freshet.HomeSurface, K: 20, Weights: map[string]float64{"sequence": 1},
 			Fill: "popular", Exclude: []string{"purchased", "dismissed"}}},

@@ -21,6 +21,12 @@ type NewItemsBlock struct {
 	Budget int      `yaml:"budget" doc:"it is explored until it was met so often"`
 }
 
+// PopularBlock says how fast popularity and trends forget.
+type PopularBlock struct {
+	HalfLife Duration `yaml:"half_life" doc:"popularity halves in so much event time; trends compare with it"`
+	Trending Duration `yaml:"trending" doc:"the same of the quick counts that trends are seen by"`
+}
+
 // FusionBlock makes scores of sources comparable.
 type FusionBlock struct {
 	Temperatures map[string]float64 `yaml:"temperatures" doc:"source: its score divided by this is a log-probability; freshet eval tune fits it; default 1"`
@@ -59,6 +65,15 @@ type SurfaceBlock struct {
 	PerCategory int                `yaml:"per_category,omitempty" doc:"items of one category at most"`
 	Diversity   float64            `yaml:"diversity,omitempty" doc:"0 = by score alone, towards 1 = unlike each other"`
 	Explore     int                `yaml:"explore,omitempty" doc:"last places kept for new items"`
+	Adapt       *AdaptBlock        `yaml:"adapt,omitempty" doc:"weights that follow what users do"`
+}
+
+// AdaptBlock lets the weights of a surface follow what users do.
+type AdaptBlock struct {
+	Mode     string  `yaml:"mode" doc:"off, on, or frozen (what was learnt until now is used, and nothing more is learnt)"`
+	Bound    float64 `yaml:"bound,omitempty" doc:"a weight stays between its configured value divided and multiplied by this; default 4"`
+	HalfLife float64 `yaml:"half_life,omitempty" doc:"choices of users after which one counts half; default 2000"`
+	Control  float64 `yaml:"control,omitempty" doc:"share of lists made with the configured weights all the same, to compare with; default 0.05, negative = none"`
 }
 
 // RebuyBlock lets purchases come back.
@@ -78,6 +93,9 @@ func (b *SurfaceBlock) surface() recommend.Surface {
 	s := recommend.Surface{Name: b.Name, K: b.K, Weights: b.Weights, Fusion: recommend.Fusion(b.Fusion), Fill: b.Fill, Exclude: b.Exclude,
 		Domain: b.Domain, Categories: b.Categories, Filter: b.Filter, Pins: b.Pins, PerBrand: b.PerBrand, PerCategory: b.PerCategory,
 		Diversity: b.Diversity, Explore: b.Explore}
+	if a := b.Adapt; a != nil {
+		s.Adapt = recommend.Adapt{Mode: recommend.AdaptMode(a.Mode), Bound: a.Bound, HalfLife: a.HalfLife, Control: a.Control}
+	}
 	for _, r := range b.Rebuy {
 		s.Rebuys = append(s.Rebuys, recommend.Rebuy{Where: r.Where, After: r.After.D()})
 	}
@@ -91,6 +109,8 @@ func (c *Config) checkFusion(check func(ok bool, field, format string, args ...a
 	check(c.Covisit.HalfLife >= Duration(time.Minute), "covisit.half_life", "%s, must be at least 1m", c.Covisit.HalfLife)
 	check(c.Covisit.Keep >= 8 && c.Covisit.Keep <= 1024, "covisit.keep", "%d, must be 8 to 1024", c.Covisit.Keep)
 	check(c.Covisit.MaxItems >= 100, "covisit.max_items", "%d, must be at least 100", c.Covisit.MaxItems)
+	check(c.Popular.Trending >= Duration(time.Minute), "popular.trending", "%s, must be at least 1m", c.Popular.Trending)
+	check(c.Popular.HalfLife > c.Popular.Trending, "popular.half_life", "%s, must be above popular.trending (%s)", c.Popular.HalfLife, c.Popular.Trending)
 	check(c.NewItems.MaxAge >= 0, "new_items.max_age", "%s is negative", c.NewItems.MaxAge)
 	check(c.NewItems.Budget >= 1, "new_items.budget", "%d, must be at least 1", c.NewItems.Budget)
 	if _, err := c.texts(); err != nil {

@@ -32,10 +32,15 @@ type evalOptions struct {
 	weight              float64
 	coldItems           float64
 	explore             int
+	until               float64
+	depth               int
+	adapt               bool
+	shift               float64
+	save                string
 }
 
 func newEvalCommand(g *globals) *cobra.Command {
-	o := &evalOptions{train: 0.8, k: 100, sources: "sequence", weight: -1}
+	o := &evalOptions{train: 0.8, k: 100, sources: "sequence", weight: -1, until: 1}
 	cmd := &cobra.Command{
 		Use:   "eval",
 		Short: "Measure accuracy on a file of events, through the engine that serves",
@@ -49,7 +54,8 @@ func newEvalCommand(g *globals) *cobra.Command {
 	f.IntVar(&o.k, "k", o.k, "places of the lists; at least 50")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	f.StringVar(&o.plot, "plot", "", "draw the result to this .png or .svg file")
-	cmd.AddCommand(newTuneCommand(g, o), newReasonsCommand(g, o))
+	f.StringVar(&o.save, "save", "", "keep the ranks in this file, for freshet eval compare")
+	cmd.AddCommand(newTuneCommand(g, o), newReasonsCommand(g, o), newCompareCommand())
 	loo := &cobra.Command{Use: "loo", Short: "Leave-one-out: the last event of every user is hidden and ranked", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEval(cmd, g, o, leaveOneOut) }}
 	loo.Flags().StringVar(&o.data, "data", "", "file of events (required)")
@@ -60,6 +66,10 @@ func newEvalCommand(g *globals) *cobra.Command {
 	preq.Flags().Float64Var(&o.train, "train", o.train, "share of the events that is revealed before scoring begins: what the bundle was trained on")
 	preq.Flags().Float64Var(&o.coldItems, "cold-items", 0, "share of the items that the bundle was trained without (the trainer's cleaning.hold_items): reports their first events; needs --items")
 	preq.Flags().IntVar(&o.explore, "explore", 0, "adds the row explore: a list of ten whose last places, so many, are kept for items that the bundle was not trained on; needs --items")
+	preq.Flags().Float64Var(&o.until, "until", o.until, "share of the events that is looked at; with --train 0.72 --until 0.8 nothing of the usual test part is")
+	preq.Flags().IntVar(&o.depth, "depth", 0, "candidates asked of each source, as serving asks; 0 = the whole catalogue, which takes longer")
+	preq.Flags().BoolVar(&o.adapt, "adapt", false, "let the weights follow what users do, beside a row whose weights stay as they are")
+	preq.Flags().Float64Var(&o.shift, "shift", 0, "plant a shift of behaviour after this share of the scored events: from then on every item plays the part of another")
 	preq.Flags().BoolVar(&o.repeats, "repeats", false, "items that the user has had stay candidates")
 	cmd.AddCommand(loo, preq)
 	return cmd
@@ -181,29 +191,44 @@ func readLog(path string, types *freshet.EventTypes, minTime time.Time) (*evalua
 // engine is the serving engine over a store in memory, with lists of --k places and the exact set of seen items kept out. weights
 // name the sources; counts may be nil when they do not take part.
 func (e *evaluation) engine(seen *evaluate.Seen, weights map[string]float64, extra ...recommend.Source) (*recommend.Engine, error) {
-	// Every source is asked for the whole catalogue: what an evaluation ranks must not depend on how deep serving looks.
-	return e.engineOf(seen, weights, max(e.data.Items.Len(), e.o.k), extra...)
+	r, err := e.engineOf(seen, e.wholeCatalogue(weights), extra...)
+	return r.Engine, err
 }
 
-func (e *evaluation) engineOf(seen *evaluate.Seen, weights map[string]float64, depth int, extra ...recommend.Source) (*recommend.Engine, error) {
-	return e.engineFor(seen, recommend.Surface{K: e.o.k, Weights: weights, Depth: depth}, extra...)
+// wholeCatalogue is a surface whose sources are asked for everything, unless --depth says how deep: what an evaluation ranks should not
+// depend on how deep serving looks.
+func (e *evaluation) wholeCatalogue(weights map[string]float64) recommend.Surface {
+	if e.o.depth > 0 {
+		return recommend.Surface{Weights: weights, Depth: e.o.depth}
+	}
+	return recommend.Surface{Weights: weights, Depth: max(e.data.Items.Len(), e.o.k)}
 }
 
-func (e *evaluation) engineFor(seen *evaluate.Seen, surface recommend.Surface, extra ...recommend.Source) (*recommend.Engine, error) {
+// engineOf is engine with a home surface of one's own, and the sources that must be refreshed beside it.
+func (e *evaluation) engineOf(seen *evaluate.Seen, home recommend.Surface, extra ...recommend.Source) (refreshing, error) {
+	r := refreshing{weights: home.Weights}
 	store, err := featurestore.NewMemory(storeConfig(e.cfg), time.Now)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	cfg, err := engineConfig(e.cfg, e.types)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
-	surface.Name = freshet.HomeSurface
-	cfg.Surfaces = []recommend.Surface{surface}
+	home.Name = freshet.HomeSurface
+	if home.K == 0 {
+		home.K = e.o.k
+	}
+	cfg.Surfaces = []recommend.Surface{home}
 	cfg.Excluded, cfg.HotUsers = seen.Excluded, 2*e.data.Users.Len()
-	e.sources = newSources(e.cfg, e.bundle, e.index, time.Now)
 	cfg.Inspect = e.inspect
-	return recommend.New(cfg, store, e.bundle, e.index, append(e.sources.all, extra...), unobserved{}, e.log)
+	r.sources = newSources(e.cfg, e.bundle, e.index, time.Now)
+	if home.Weights["covisit"] == 0 && home.Weights["covisit-last"] == 0 {
+		r.sources.covisit.Idle()
+	}
+	e.sources = r.sources
+	r.Engine, err = recommend.New(cfg, store, e.bundle, e.index, append(r.sources.all, extra...), unobserved{}, e.log)
+	return r, err
 }
 
 func leaveOneOut(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
@@ -244,66 +269,12 @@ func leaveOneOut(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	return r, nil
 }
 
-func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
-	if e.o.sources == "sequence,counts" && e.o.weight < 0 {
-		e.o.weight = 0.8
-	}
-	texts, err := e.addItems(ctx)
-	if err != nil {
-		return nil, err
-	}
-	seen := evaluate.NewSeen(e.data, e.o.repeats)
-	n := e.data.Items.Len()
-	counts := evaluate.NewCounts(n, evaluate.DefaultCountsConfig()) // taught by their own row; the engine fuses what they know so far
-	engine, err := e.engine(seen, e.weights(e.o.weight), &countsSource{data: e.data, counts: counts})
-	if err != nil {
-		return nil, err
-	}
-	live := evaluate.NewLive("live", e.data, seen, refreshing{engine, e.sources, e.weights(e.o.weight)}, 64)
-	rows := []evaluate.Row{live, live.Refreshed("10min", 10*time.Minute), live.Refreshed("daily", 24*time.Hour),
-		evaluate.NewScorerRow(e.data, seen, counts), evaluate.NewScorerRow(e.data, seen, evaluate.NewPopularity(n))}
-	if texts != nil {
-		rows = append(rows, evaluate.NewScorerRow(e.data, seen, texts))
-	}
-	if e.o.explore > 0 {
-		row, err := e.exploring(seen, &countsSource{data: e.data, counts: counts})
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, row)
-	}
-	bar := newProgress(os.Stderr, "events")
-	run := evaluate.Prequential{Log: e.data, Seen: seen, Train: e.o.train, Held: e.held(),
-		Progress: func(done, total int) { bar.show(done, float64(done)/float64(total)) }}
-	ranked, err := run.Run(ctx, rows)
-	if err != nil {
-		return nil, err
-	}
-	bar.finish(len(e.data.Events))
-	return ranked.Report(e.bundle.ID(), evaluate.ReportConfig{Bootstrap: evaluate.DefaultBootstrap()}), nil
-}
-
-// exploring is the live row again as a list of ten places, the last of which are kept for what the bundle was not trained on.
-func (e *evaluation) exploring(seen *evaluate.Seen, counts recommend.Source) (evaluate.Row, error) {
-	const places = 10
-	switch {
-	case e.o.explore > places:
-		return nil, fmt.Errorf("--explore %d: the list has %d places", e.o.explore, places)
-	case len(e.untrained) == 0:
-		return nil, errors.New("--explore: name a file of --items with some that the bundle was not trained on, and a bundle trained with text")
-	}
-	weights := e.weights(e.o.weight)
-	engine, err := e.engineFor(seen, recommend.Surface{K: places, Weights: weights, Depth: max(e.data.Items.Len(), places), Explore: e.o.explore}, counts)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range e.untrained {
-		e.sources.fresh.Arrive(id, time.Now())
-	}
-	return evaluate.NewLive("explore", e.data, seen, refreshing{engine, e.sources, weights}, 64), nil
-}
-
 func (e *evaluation) show(w io.Writer, r *evaluate.Report) error {
+	if e.o.save != "" {
+		if err := saveRanks(e.o.save, e.o.sources, r); err != nil {
+			return err
+		}
+	}
 	if e.o.plot != "" {
 		f, err := os.Create(e.o.plot)
 		if err != nil {

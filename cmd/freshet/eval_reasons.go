@@ -90,11 +90,10 @@ func (e *evaluation) checkReasons(ctx context.Context, o *reasonOptions, w io.Wr
 	began := time.Now()
 	weights := e.weights(1)
 	seen := evaluate.NewSeen(e.data, false)
-	engine, err := e.reasoningEngine(seen, weights)
+	handler, err := e.reasoningEngine(seen, weights)
 	if err != nil {
 		return err
 	}
-	handler := refreshing{engine, e.sources, weights}
 	n := len(e.data.Events)
 	from := int(e.o.train * float64(n))
 	r := rand.New(rand.NewPCG(o.seed, 0x4ea5))
@@ -119,7 +118,7 @@ func (e *evaluation) checkReasons(ctx context.Context, o *reasonOptions, w io.Wr
 			continue
 		}
 		wanted := o.samples*moment/o.moments - report.Samples
-		if err := e.sampleReasons(ctx, engine, weights, histories, wanted, r, report); err != nil {
+		if err := e.sampleReasons(ctx, handler.Engine, weights, histories, wanted, r, report); err != nil {
 			return err
 		}
 		bar.show(report.Samples, float64(report.Samples)/float64(o.samples))
@@ -140,11 +139,11 @@ func (e *evaluation) checkReasons(ctx context.Context, o *reasonOptions, w io.Wr
 }
 
 // reasoningEngine serves lists of 20, as deep as serving looks.
-func (e *evaluation) reasoningEngine(seen *evaluate.Seen, weights map[string]float64) (*recommend.Engine, error) {
+func (e *evaluation) reasoningEngine(seen *evaluate.Seen, weights map[string]float64) (refreshing, error) {
 	k := e.o.k
 	defer func() { e.o.k = k }()
 	e.o.k = 20
-	return e.engineOf(seen, weights, 0)
+	return e.engineOf(seen, recommend.Surface{Weights: weights})
 }
 
 // sampleReasons takes recommendations of users of this moment.

@@ -13,6 +13,7 @@ import (
 
 	"freshet"
 	"freshet/internal/evaluate"
+	"freshet/internal/recommend"
 )
 
 // tuneOptions are the flags of `freshet eval tune` beside those of all evaluations.
@@ -76,7 +77,7 @@ func (e *evaluation) tune(ctx context.Context, t *tuneOptions, w io.Writer) erro
 	out := e.tunedConfig(names, &result)
 	if e.o.json {
 		return printJSON(w, map[string]any{"samples": result.Samples, "choices": catcher.choices, "sources": names, "alone_ndcg10": result.Alone,
-			"temperatures": result.Temperatures, "weights": result.Weights, "likelihood": result.Likelihood, "fused": result.Fused, "config": out})
+			"temperatures": result.Temperatures, "weights": result.Weights, "slates": result.Slates, "fused": result.Fused, "config": out})
 	}
 	text, err := yaml.Marshal(out)
 	if err != nil {
@@ -87,7 +88,7 @@ func (e *evaluation) tune(ctx context.Context, t *tuneOptions, w io.Writer) erro
 	for k, n := range names {
 		fmt.Fprintf(&b, "#   %-10s %.4f\n", n, result.Alone[k])
 	}
-	fmt.Fprintf(&b, "#   fused      %.4f (%.4f by likelihood alone)\n%s", result.Fused.NDCG10, result.Likelihood.NDCG10, text)
+	fmt.Fprintf(&b, "#   fused      %.4f\n%s", result.Fused.NDCG10, text)
 	if t.out != "" {
 		return os.WriteFile(t.out, []byte(b.String()), 0o644)
 	}
@@ -176,19 +177,18 @@ func (e *evaluation) catch(ctx context.Context, t *tuneOptions, names []string) 
 	for _, name := range names {
 		weights[name] = 1
 	}
-	engine, err := e.engineOf(seen, weights, t.pool)
+	handler, err := e.engineOf(seen, recommend.Surface{Weights: weights, Depth: t.pool})
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		for k, s := range e.sources.all {
+		for k, s := range handler.sources.all {
 			if s.Name() == name {
 				c.asked = append(c.asked, k)
 			}
 		}
 	}
 	bar := newProgress(os.Stderr, "events")
-	handler := refreshing{engine, e.sources, weights}
 	var batch []freshet.Event
 	users := map[string]bool{}
 	flush := func() error {

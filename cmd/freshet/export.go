@@ -175,7 +175,7 @@ func writeExample(out *dataset.RowWriter[dataset.ExampleRow], x *feedback.Exampl
 	for i, item := range x.Items {
 		row := dataset.ExampleRow{ExampleID: x.ID, UserID: x.UserID, RecID: x.RecID, Surface: firstOf(x.Surface, freshet.HomeSurface), Lane: x.Lane, Model: x.Model,
 			ItemID: item.ItemID, ShownAt: item.ShownAt, Shown: int32(i + 1), Place: int32(item.Place), Score: item.Score, Source: item.Source,
-			Outcomes: int32(len(item.Outcomes))}
+			Arm: x.Arm, ArmP: x.ArmP, Drawn: item.Propensity, Outcomes: int32(len(item.Outcomes))}
 		if len(item.Outcomes) > 0 {
 			first := item.Outcomes[0]
 			row.Outcome, row.EventID, row.After = first.Type, first.EventID, first.Time-item.ShownAt

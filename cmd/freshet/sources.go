@@ -15,12 +15,6 @@ import (
 	"freshet/stream"
 )
 
-// How fast popularity and trends forget, in event time.
-const (
-	popularHalfLife  = 7 * 24 * time.Hour
-	trendingHalfLife = 6 * time.Hour
-)
-
 // sources are the candidate sources of a process, and those of them that learn or have something to share.
 type sources struct {
 	popular  *candidate.Popular
@@ -34,8 +28,8 @@ type sources struct {
 // popular, trending, new, owned; and covisit-last and content-last, for which the last item alone counts.
 func newSources(cfg Config, bundle *models.Bundle, index *models.Index, now func() time.Time) *sources {
 	s := &sources{
-		popular:  candidate.NewPopular(popularHalfLife),
-		trending: candidate.NewTrending(trendingHalfLife, popularHalfLife),
+		popular:  candidate.NewPopular(cfg.Popular.HalfLife.D()),
+		trending: candidate.NewTrending(cfg.Popular.Trending.D(), cfg.Popular.HalfLife.D()),
 		covisit:  candidate.NewCovisit(candidate.CovisitConfig{HalfLife: cfg.Covisit.HalfLife.D(), Keep: cfg.Covisit.Keep, MaxItems: cfg.Covisit.MaxItems}),
 		fresh:    candidate.NewNew(index, cfg.NewItems.MaxAge.D(), cfg.NewItems.Budget, now),
 	}
@@ -95,6 +89,9 @@ const (
 
 func (l *lane) shareOnce(ctx context.Context, n int) error {
 	s := l.sources
+	if err := l.engine.SyncWeights(ctx, l.store); err != nil {
+		return err
+	}
 	if !l.live() { // un-laned keys belong to the live lane
 		return nil
 	}

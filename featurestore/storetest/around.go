@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -177,4 +178,22 @@ func transitions(t *testing.T, s Subject) {
 			t.Errorf("a weight of %v was taken", bad)
 		}
 	}
+}
+
+func evidence(t *testing.T, s Subject) {
+	add := func(surface string, decay float64, more map[string]float64, want map[string]float64) {
+		t.Helper()
+		got, err := s.Store.AddEvidence(t.Context(), surface, decay, more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(got, want) {
+			t.Fatalf("surface %s has %v, want %v", surface, got, want)
+		}
+	}
+	add("home", 1, nil, map[string]float64{})
+	add("home", 0.5, map[string]float64{"n": 3, "b sequence": -1.5e-7}, map[string]float64{"n": 3, "b sequence": -1.5e-7})
+	add("home", 0.5, map[string]float64{"n": 1, "p covisit sequence": 1.0 / 3}, map[string]float64{"n": 2.5, "b sequence": -0.75e-7, "p covisit sequence": 1.0 / 3})
+	add("video", 1, nil, map[string]float64{})
+	add("home", 1, nil, map[string]float64{"n": 2.5, "b sequence": -0.75e-7, "p covisit sequence": 1.0 / 3})
 }

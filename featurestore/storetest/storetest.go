@@ -43,6 +43,7 @@ type Store interface {
 
 	AddTransitions(ctx context.Context, deltas []featurestore.Transition) error
 	Transitions(ctx context.Context, items []string, n int, now time.Time) ([][]featurestore.Scored, error)
+	AddEvidence(ctx context.Context, surface string, decay float64, add map[string]float64) (map[string]float64, error)
 }
 
 // Subject is a store under test with the hands that a test needs around it.
@@ -88,6 +89,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		{"vectors keep their hashes and their bits", vectors},
 		{"ranked lists are replaced at once", rankedLists},
 		{"transitions decay, commute and stay bounded", transitions},
+		{"what choices say about weights ages and adds up", evidence},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}

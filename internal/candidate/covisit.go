@@ -39,12 +39,13 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// covisitFloor keeps the logarithm of an item without votes finite.
-const covisitFloor = 1e-5
+// covisitFloor keeps the logarithm of an item without votes finite: votes below it hardly differ. Chosen on 72-80 % of the events of MovieLens
+// 100K and Yoochoose by the likelihood of fused lists; a smaller one makes a fusion mistrust every item that has not yet followed another.
+const covisitFloor = 3e-3
 
 // Covisit proposes what usually followed the items that the user met lately, learnt from the stream. A pair (i, j) of one user's
 // history with j following k <= Reach events after i adds weight/k to C[i,j]; n_i counts how often i was met; all of it halves
-// every HalfLife. With h_k the k-th item of a history from its end, the score is log(c_j + 1e-5),
+// every HalfLife. With h_k the k-th item of a history from its end, the score is log(c_j + 0.003),
 //
 //	c_j = (n_j + 1)^-Damp * sum over k <= Last of k^-Decay * C[h_k, j] / (n_{h_k} + 1)
 //

@@ -39,7 +39,10 @@ type ExampleRow struct {
 	Place     int32   `json:"place" parquet:"place"` // place in the list, from 1; 0 = not known
 	Score     float64 `json:"score" parquet:"score"`
 	Source    string  `json:"source" parquet:"source,dict"`
-	Outcome   string  `json:"outcome" parquet:"outcome,dict"` // event type
+	Arm       string  `json:"arm" parquet:"arm,dict"`                  // which weights made the list: adapted, control, or "" where they do not adapt
+	ArmP      float64 `json:"arm_propensity" parquet:"arm_propensity"` // with which probability that arm was drawn; 0 = not known
+	Drawn     float64 `json:"propensity" parquet:"propensity"`         // with which probability the item was drawn for its place; 0 = it was not drawn
+	Outcome   string  `json:"outcome" parquet:"outcome,dict"`          // event type
 	EventID   string  `json:"event_id" parquet:"event_id"`
 	After     int64   `json:"after_ms" parquet:"after_ms"` // from showing to outcome
 	Outcomes  int32   `json:"outcomes" parquet:"outcomes"` // how many in all

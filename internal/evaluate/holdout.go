@@ -12,6 +12,6 @@ func HeldItem(id string, share float64) bool {
 // coldSegments are the first events of the items that were held out: an item's first, its first five, its first ten.
 func coldSegments() []Segment {
 	first := func(n int32) func(*Scored) bool { return func(s *Scored) bool { return s.Held && s.Before < n } }
-	return []Segment{{"cold items, first event", first(1)}, {"cold items, first 5", first(5)}, {"cold items, first 10", first(10)},
-		{"items of the training", func(s *Scored) bool { return !s.Held && !s.New }}}
+	return []Segment{{Name: "cold items, first event", Holds: first(1)}, {Name: "cold items, first 5", Holds: first(5)}, {Name: "cold items, first 10", Holds: first(10)},
+		{Name: "items of the training", Holds: func(s *Scored) bool { return !s.Held && !s.New }}}
 }

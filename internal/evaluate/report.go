@@ -30,7 +30,12 @@ type Report struct {
 	Rows         []RowReport  `json:"rows,omitempty"`
 	Differences  []Comparison `json:"differences,omitempty"`
 	Seconds      float64      `json:"seconds,omitempty"` // wall time of the evaluation
+
+	ranks *Ranks
 }
+
+// Ranks gives those of the first row.
+func (r *Report) Ranks() *Ranks { return r.ranks }
 
 // WarmCold are the figures of users of the training part and of all others apart.
 type WarmCold struct {
@@ -77,8 +82,9 @@ type Comparison struct {
 
 // Segment is a part of the scored events that deserves its own figures.
 type Segment struct {
-	Name  string
-	Holds func(s *Scored) bool
+	Name    string
+	Compare bool // the first row is compared with the others on it
+	Holds   func(s *Scored) bool
 }
 
 // ReportConfig shapes a prequential report.
@@ -111,10 +117,14 @@ func (r *Ranked) Report(model string, cfg ReportConfig) *Report {
 	}
 	if len(out.Rows) > 0 {
 		out.Metrics, out.WarmCold = out.Rows[0].Metrics, out.Rows[0].WarmCold
+		out.ranks = &Ranks{Ranks: r.Rows[0].Ranks}
+		for i := range r.Scored {
+			out.ranks.Users, out.ranks.Items = append(out.ranks.Users, r.Scored[i].User), append(out.ranks.Items, r.Scored[i].Item)
+		}
 	}
 	for i := 1; i < len(r.Rows); i++ {
-		for _, s := range append([]part{{name: "all", holds: func(int) bool { return true }}}, segments...) {
-			if s.name != "all" && s.name != personalSegment(r.Rows[i].Name) {
+		for _, s := range append([]part{{name: "all", compare: true, holds: func(int) bool { return true }}}, segments...) {
+			if !s.compare && s.name != personalSegment(r.Rows[i].Name) {
 				continue
 			}
 			out.Differences = append(out.Differences, Comparison{Row: r.Rows[0].Name, Against: r.Rows[i].Name, Segment: s.name,
@@ -126,21 +136,22 @@ func (r *Ranked) Report(model string, cfg ReportConfig) *Report {
 
 // part is a segment over places in Scored.
 type part struct {
-	name  string
-	holds func(i int) bool
+	name    string
+	compare bool
+	holds   func(i int) bool
 }
 
 func personalSegment(row string) string { return "list stood in " + row }
 
 // segments are the built-in ones and those asked for.
 func (r *Ranked) segments(more []Segment) []part {
-	all := []Segment{{"new items", func(s *Scored) bool { return s.New }}}
+	all := []Segment{{Name: "new items", Holds: func(s *Scored) bool { return s.New }}}
 	for _, n := range []int32{1, 3, 5} {
-		all = append(all, Segment{fmt.Sprintf("cold users after %d", n), func(s *Scored) bool { return !s.Warm && s.History == n }})
+		all = append(all, Segment{Name: fmt.Sprintf("cold users after %d", n), Holds: func(s *Scored) bool { return !s.Warm && s.History == n }})
 	}
 	var parts []part
 	for _, s := range append(all, more...) {
-		parts = append(parts, part{s.Name, func(i int) bool { return s.Holds(&r.Scored[i]) }})
+		parts = append(parts, part{s.Name, s.Compare, func(i int) bool { return s.Holds(&r.Scored[i]) }})
 	}
 	for i := 1; i < len(r.Rows); i++ { // where a row that lags behind the live one has a list at all
 		lags, any := false, false
@@ -148,7 +159,7 @@ func (r *Ranked) segments(more []Segment) []part {
 			lags, any = lags || !personal && r.Rows[0].Personal[n], any || personal
 		}
 		if lags && any {
-			parts = append(parts, part{personalSegment(r.Rows[i].Name), func(n int) bool { return r.Rows[i].Personal[n] }})
+			parts = append(parts, part{personalSegment(r.Rows[i].Name), false, func(n int) bool { return r.Rows[i].Personal[n] }})
 		}
 	}
 	return parts
@@ -186,7 +197,7 @@ func (r *Ranked) row(row int, segments []part, cfg ReportConfig) RowReport {
 	least := int32(0)
 	for _, b := range historyBounds {
 		from := least
-		p := r.point(row, part{b.name, func(i int) bool { h := r.Scored[i].History; return from <= h && h <= b.most }}, cfg.Bootstrap)
+		p := r.point(row, part{b.name, false, func(i int) bool { h := r.Scored[i].History; return from <= h && h <= b.most }}, cfg.Bootstrap)
 		if p.Events > 0 {
 			out.ByHistory = append(out.ByHistory, p)
 		}
@@ -195,7 +206,7 @@ func (r *Ranked) row(row int, segments []part, cfg ReportConfig) RowReport {
 	for n := range cfg.Buckets {
 		from, to := n*len(r.Scored)/cfg.Buckets, (n+1)*len(r.Scored)/cfg.Buckets
 		if from < to {
-			p := r.point(row, part{fmt.Sprint(n + 1), func(i int) bool { return from <= i && i < to }}, cfg.Bootstrap)
+			p := r.point(row, part{fmt.Sprint(n + 1), false, func(i int) bool { return from <= i && i < to }}, cfg.Bootstrap)
 			p.From = time.UnixMilli(r.Scored[from].Time).UTC()
 			out.OverTime = append(out.OverTime, p)
 		}
@@ -232,6 +243,11 @@ func (s *Split) Report(model string, rows []NamedOutcomes, b Bootstrap) *Report 
 	}
 	if len(out.Rows) > 0 {
 		out.Metrics = out.Rows[0].Metrics
+		out.ranks = &Ranks{}
+		for i, o := range rows[0].Outcomes {
+			out.ranks.Users, out.ranks.Ranks = append(out.ranks.Users, o.User), append(out.ranks.Ranks, o.Rank)
+			out.ranks.Items = append(out.ranks.Items, s.Targets[i])
+		}
 	}
 	return out
 }
@@ -287,6 +303,7 @@ func (r *Report) Table(w io.Writer) error {
 	}
 	t.Flush()
 	r.segmentTable(&b)
+	r.differenceTable(&b)
 	if r.FusionWeight != nil {
 		fmt.Fprintf(&b, "\nfusion weight %g, chosen on validation\n", *r.FusionWeight)
 	}
@@ -311,6 +328,19 @@ func (r *Report) segmentTable(b *strings.Builder) {
 		}
 	}
 	fmt.Fprintln(t)
+	t.Flush()
+}
+
+// differenceTable prints how the first row compares with the others, pair by pair.
+func (r *Report) differenceTable(b *strings.Builder) {
+	if len(r.Differences) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(t, "\npaired difference\ton\tHR@10\t[95 %]\tNDCG@10\t[95 %]\t\n")
+	for _, d := range r.Differences {
+		fmt.Fprintf(t, "%s - %s\t%s\t%+.4f\t%s\t%+.4f\t%s\t\n", d.Row, d.Against, d.Segment, d.HR10, d.HR10CI, d.NDCG10, d.NDCG10CI)
+	}
 	t.Flush()
 }
 

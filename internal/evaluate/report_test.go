@@ -36,7 +36,7 @@ func smallReport(t testing.TB) *Report {
 		t.Fatal(err)
 	}
 	return ranked.Report("toy", ReportConfig{Bootstrap: Bootstrap{Samples: 50, Seed: 1}, Buckets: 5,
-		Segments: []Segment{{"even items", func(s *Scored) bool { return s.Item%2 == 0 }}}})
+		Segments: []Segment{{Name: "even items", Holds: func(s *Scored) bool { return s.Item%2 == 0 }}}})
 }
 
 func TestReportNamesThatScriptsRelyOn(t *testing.T) {

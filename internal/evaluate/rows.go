@@ -82,6 +82,10 @@ type Live struct {
 	popular *Popularity // the default list, as of now
 	full    *ranker
 
+	// Starts, if set, is called when scoring begins, after the handler has taken in what came before.
+	Starts  func()
+	scoring bool
+
 	waiting []freshet.Event
 	users   map[int32]struct{} // with an event waiting
 	lists   map[int32][]int32
@@ -126,6 +130,15 @@ const warmEvents = 4096
 
 // Reveal puts the event into the next Handle call.
 func (r *Live) Reveal(ctx context.Context, i int, scoring bool) error {
+	if scoring && !r.scoring {
+		r.scoring = true
+		if err := r.flush(ctx); err != nil {
+			return err
+		}
+		if r.Starts != nil {
+			r.Starts()
+		}
+	}
 	user := r.log.Events[i].User
 	_, waits := r.users[user]
 	if scoring && waits {

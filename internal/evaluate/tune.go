@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -17,9 +18,9 @@ type Tuning struct {
 	Temperatures []float64 // of each source: score / temperature is a calibrated log-probability
 	Weights      []float64 // of each source over calibrated scores; 0 = it adds nothing
 	Alone        []float64 // NDCG@10 of each source alone, on the samples
-	Likelihood   Figures   // of the weights with the greatest likelihood
-	Fused        Figures   // of the weights that were chosen
+	Fused        Figures   // of the weights, on the samples
 	Samples      int
+	Slates       int // samples whose choice was among the best of some source: those that the weights are fitted to
 }
 
 // Figures are the two that decide.
@@ -28,10 +29,15 @@ type Figures struct {
 	NDCG10 float64 `json:"ndcg10"`
 }
 
+// Slate is how many of each source's best candidates Tune looks at: places near the top of a list are what weights are for, and a likelihood
+// over hundreds of candidates that nobody would show is mostly about those.
+const Slate = 16
+
 // Tune fits log-linear fusion to samples. Each source alone is calibrated first: its temperature is the one under which the choices
 // were most likely, p(chosen) = softmax(scores / temperature) (temperature scaling, Guo et al., ICML 2017). Then the weights are those
-// with the greatest likelihood of a conditional logit over the calibrated scores (McFadden, 1973), which is convex, none below 0. At last
-// each weight in turn is tried at a few multiples and moves where NDCG@10 of the samples rises.
+// with the greatest likelihood of a conditional logit over the calibrated scores (McFadden, 1973), which is convex, none below 0, among
+// the Slate best candidates of each source: under such a model what is chosen within a part of the candidates has the same weights, whichever
+// part it is.
 func Tune(samples []Sample, sources int) Tuning {
 	t := Tuning{Samples: len(samples), Temperatures: make([]float64, sources), Weights: make([]float64, sources), Alone: make([]float64, sources)}
 	one := make([]float64, sources)
@@ -44,47 +50,52 @@ func Tune(samples []Sample, sources int) Tuning {
 		one[k] = 1
 		t.Alone[k] = figuresOf(samples, one).NDCG10
 	}
-	scaled := func(w []float64) []float64 {
-		out := make([]float64, sources)
-		for k := range w {
-			out[k] = w[k] / t.Temperatures[k]
-		}
-		return out
-	}
+	slates := slatesOf(samples, Slate)
+	t.Slates = len(slates)
 	start := make([]float64, sources)
 	for k := range start {
 		start[k] = 1 / (t.Temperatures[k] * float64(sources))
 	}
-	raw := maximise(samples, start, func(int) bool { return true })
+	raw := maximise(slates, start, func(int) bool { return true })
 	for k := range raw {
 		t.Weights[k] = raw[k] * t.Temperatures[k]
 	}
-	t.Likelihood = figuresOf(samples, scaled(t.Weights))
-	t.Fused = t.Likelihood
-	for range 3 {
-		moved := false
-		for k := range t.Weights {
-			moved = t.climb(samples, k, scaled) || moved
-		}
-		if !moved {
-			break
-		}
-	}
+	t.Fused = figuresOf(samples, raw)
 	return t
 }
 
-// climb tries one weight at multiples of itself, and without it.
-func (t *Tuning) climb(samples []Sample, k int, scaled func([]float64) []float64) bool {
-	const least = 0.002 // relative: below that, a difference is noise
-	moved := false
-	for _, factor := range []float64{0, 0.5, 0.7, 0.85, 1.2, 1.5, 2} {
-		w := slices.Clone(t.Weights)
-		w[k] *= factor
-		if f := figuresOf(samples, scaled(w)); f.NDCG10 > t.Fused.NDCG10*(1+least) || factor == 0 && w[k] != t.Weights[k] && f.NDCG10 >= t.Fused.NDCG10 {
-			t.Weights, t.Fused, moved = w, f, true
+// slatesOf keeps the n best candidates of each source; samples whose choice is not among them are left out.
+func slatesOf(samples []Sample, n int) []Sample {
+	var out []Sample
+	for _, s := range samples {
+		keep, places := make([]bool, len(s.Scores[0])), make([]int, len(s.Scores[0]))
+		for _, scores := range s.Scores {
+			for i := range places {
+				places[i] = i
+			}
+			slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
+			for _, i := range places[:min(n, len(places))] {
+				keep[i] = true
+			}
 		}
+		if !keep[s.Chosen] {
+			continue
+		}
+		slate := Sample{User: s.User, Scores: make([][]float32, len(s.Scores))}
+		for i := range keep {
+			if !keep[i] {
+				continue
+			}
+			if i == s.Chosen {
+				slate.Chosen = len(slate.Scores[0])
+			}
+			for k := range s.Scores {
+				slate.Scores[k] = append(slate.Scores[k], s.Scores[k][i])
+			}
+		}
+		out = append(out, slate)
 	}
-	return moved
+	return out
 }
 
 // maximise climbs the mean log-likelihood of the samples by Newton's method over the free weights, none of which may fall below 0.

@@ -15,19 +15,22 @@ type Example struct {
 	Surface   string    `json:"surface,omitempty"`
 	Lane      string    `json:"lane,omitempty"`  // lane and model are known where the list still stood when the impression was read
 	Model     string    `json:"model,omitempty"` //
-	ShownAt   int64     `json:"shown_at"`        // of the first impression
-	Items     []Shown   `json:"items"`           // in the order shown
+	Arm       string    `json:"arm,omitempty"`   // which weights made the list, with which probability: known as lane and model are
+	ArmP      float64   `json:"arm_propensity,omitempty"`
+	ShownAt   int64     `json:"shown_at"` // of the first impression
+	Items     []Shown   `json:"items"`    // in the order shown
 	Elsewhere []Outcome `json:"elsewhere,omitempty"`
 }
 
 // Shown is one item that was before the user's eyes.
 type Shown struct {
-	ItemID   string    `json:"item_id"`
-	ShownAt  int64     `json:"shown_at"`
-	Place    int       `json:"place,omitempty"`  // in the list, from 1; 0 = not known
-	Score    float64   `json:"score,omitempty"`  // in the list
-	Source   string    `json:"source,omitempty"` // strongest reason in the list
-	Outcomes []Outcome `json:"outcomes,omitempty"`
+	ItemID     string    `json:"item_id"`
+	ShownAt    int64     `json:"shown_at"`
+	Place      int       `json:"place,omitempty"`      // in the list, from 1; 0 = not known
+	Score      float64   `json:"score,omitempty"`      // in the list
+	Source     string    `json:"source,omitempty"`     // strongest reason in the list
+	Propensity float64   `json:"propensity,omitempty"` // with which probability it was drawn for its place; 0 = it was not drawn
+	Outcomes   []Outcome `json:"outcomes,omitempty"`
 }
 
 // Outcome is a behaviour after an item was shown. ItemID is set only elsewhere: a behaviour with an item that was not shown.

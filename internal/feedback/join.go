@@ -68,6 +68,8 @@ type Exposure struct {
 // List is what is known of a list that an impression names.
 type List struct {
 	RecID, Lane, Model string
+	Arm                string
+	ArmP               float64
 	Items              []Shown // place, score and source
 }
 
@@ -156,7 +158,7 @@ func (s *State) expose(e *freshet.Event, r *Rules, list *List) (closed []Example
 	x := &s.Open[at]
 	x.Deadline = max(x.Deadline, e.RecordTime+(r.Window+r.Grace).Milliseconds())
 	if list != nil {
-		x.Lane, x.Model = list.Lane, list.Model
+		x.Lane, x.Model, x.Arm, x.ArmP = list.Lane, list.Model, list.Arm, list.ArmP
 	}
 	for i := range e.Items {
 		x.show(e.Items[i].ItemID, e.Time, list, &s.moves)
@@ -176,7 +178,7 @@ func (x *Exposure) show(item string, at int64, list *List, moves *[]Move) {
 	if list != nil {
 		for _, l := range list.Items {
 			if l.ItemID == item {
-				shown.Place, shown.Score, shown.Source = l.Place, l.Score, l.Source
+				shown.Place, shown.Score, shown.Source, shown.Propensity = l.Place, l.Score, l.Source, l.Propensity
 			}
 		}
 	}

@@ -228,9 +228,9 @@ func (j *Joiner) lists(ctx context.Context, tasks []*joining) (map[freshet.Recor
 }
 
 func listOf(r *freshet.Recommendation) *List {
-	l := &List{RecID: r.RecID, Lane: r.Lane, Model: r.Model, Items: make([]Shown, len(r.Items))}
+	l := &List{RecID: r.RecID, Lane: r.Lane, Model: r.Model, Arm: r.Arm, ArmP: r.Propensity, Items: make([]Shown, len(r.Items))}
 	for i, item := range r.Items {
-		l.Items[i] = Shown{ItemID: item.ItemID, Place: i + 1, Score: item.Score}
+		l.Items[i] = Shown{ItemID: item.ItemID, Place: i + 1, Score: item.Score, Propensity: item.Propensity}
 		if len(item.Reasons) > 0 {
 			l.Items[i].Source = item.Reasons[0].Source
 		}

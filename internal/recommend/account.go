@@ -81,7 +81,7 @@ func (e *Engine) Account(ctx context.Context, user string, standing []freshet.Re
 			told[r] = true
 			out.Removed = append(out.Removed, r)
 		}
-	}, func(_ int, s *Surface, items []freshet.RecommendedItem) { lists[s.Name] = items })
+	}, func(_ int, s *Surface, l list) { lists[s.Name] = l.items })
 	if err != nil {
 		return nil, err
 	}

@@ -1,17 +1,20 @@
 package recommend
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 
 	"freshet"
 )
 
 // pick is one chosen place of a list.
 type pick struct {
-	at  int32  // place in the pool; -1 = a pinned item that nobody proposed
-	id  string // of a pinned item
-	why string // "" = its score; pinned, new
+	at  int32   // place in the pool; -1 = a pinned item that nobody proposed
+	id  string  // of a pinned item
+	why string  // "" = its score; pinned, new
+	p   float64 // with which probability it was drawn; 0 = it was not drawn
 }
 
 // choose fills p.kept: pinned items, then the best that no rule forbids, within the caps, unlike each other as the dial says, and the
@@ -117,19 +120,46 @@ func (c *chooser) best(places int) {
 	}
 }
 
-// explore gives the last places to the new items with the highest scores.
+// Exploration draws among so many of the best new items, and this share of the draws looks at no score.
+const (
+	exploreAmong = 20
+	exploreBlind = 0.1
+)
+
+// explore draws new items for the last places, the likelier the higher their scores, and notes with which probability: what users then do
+// with an item says something about all that might have stood there. The same user and event give the same draw.
 func (c *chooser) explore() {
-	for slots := c.s.Explore; slots > 0 && len(c.p.kept) < c.s.K; slots-- {
-		best := int32(-1)
-		for i := range c.p.items {
-			if c.p.from[i]&c.s.explore != 0 && c.p.flags[i]&flagPlaced == 0 && (best < 0 || c.p.fused[i] > c.p.fused[best]) && c.allowed(c.p.items[i], c.p.flags[i]) {
-				best = int32(i)
+	var among []int32
+	for i := range c.p.items {
+		if c.p.from[i]&c.s.explore != 0 && c.p.flags[i]&flagPlaced == 0 {
+			among = append(among, int32(i))
+		}
+	}
+	slices.SortFunc(among, c.p.byFused)
+	for slot := 0; slot < c.s.Explore && len(c.p.kept) < c.s.K; slot++ {
+		open := make([]int32, 0, exploreAmong)
+		for _, i := range among {
+			if len(open) < exploreAmong && c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i], c.p.flags[i]) {
+				open = append(open, i)
 			}
 		}
-		if best < 0 {
+		if len(open) == 0 {
 			return
 		}
-		c.put(pick{at: best, why: newSource}, c.p.items[best])
+		odds, sum := make([]float64, len(open)), 0.0
+		for n, i := range open {
+			odds[n] = math.Exp(c.p.fused[i] - c.p.fused[open[0]])
+			sum += odds[n]
+		}
+		left, at := draw(c.who, fmt.Sprint(c.s.Name, " explores ", slot)), 0
+		for n := range odds {
+			odds[n] = (1-exploreBlind)*odds[n]/sum + exploreBlind/float64(len(odds))
+			if at = n; left < odds[n] {
+				break
+			}
+			left -= odds[n]
+		}
+		c.put(pick{at: open[at], why: newSource, p: odds[at]}, c.p.items[open[at]])
 	}
 }
 

@@ -165,20 +165,22 @@ func (c *Config) Validate() error {
 // Engine folds events into profiles and profiles into lists. It is safe for concurrent use by different partitions; one
 // partition's batches must come one after another.
 type Engine struct {
-	cfg     Config
-	store   Store
-	model   Model
-	vectors Vectors
-	sources []Source
-	obs     Observer
-	judge   Judge // nil = nobody asks
-	log     *zap.Logger
-	rules   freshet.Rules
-	hides   uint8     // what the surfaces' rules look at: flagSeen ...
-	learns  bool      // a source learns from what users did before
-	voters  []Voter   // of each source, nil where it is asked by batches
-	scale   []float64 // of each source: 1 / temperature
-	judged  judgements
+	cfg      Config
+	store    Store
+	model    Model
+	vectors  Vectors
+	sources  []Source
+	obs      Observer
+	judge    Judge // nil = nobody asks
+	log      *zap.Logger
+	rules    freshet.Rules
+	hides    uint8        // what the surfaces' rules look at: flagSeen ...
+	learns   bool         // a source learns from what users did before
+	voters   []Voter      // of each source, nil where it is asked by batches
+	scale    []float64    // of each source: 1 / temperature
+	mixes    []*[]float64 // of each surface: configured weight / temperature, [source]
+	adapters []*adapter   // of each surface, nil where the weights stay as they are
+	judged   judgements
 
 	failed atomic.Pointer[string] // why the model or a source could not compute the last batch; nil = it could
 
@@ -221,6 +223,18 @@ func New(cfg Config, store Store, model Model, vectors Vectors, sources []Source
 			e.learns = true
 		}
 	}
+	for i := range e.cfg.Surfaces {
+		s := &e.cfg.Surfaces[i]
+		mix := make([]float64, len(sources))
+		for k := range mix {
+			mix[k] = s.weights[k] * e.scale[k]
+		}
+		e.mixes, e.adapters = append(e.mixes, &mix), append(e.adapters, nil)
+		if s.Adapt.Mode != AdaptOff && len(s.Weights) > 1 {
+			e.adapters[i] = newAdapter(s, mix)
+		}
+	}
+	e.PauseLearning(false)
 	return e, nil
 }
 
@@ -314,8 +328,8 @@ type task struct {
 	placing freshet.Place // of his lists
 	cv      uint64
 
-	standing []string // the home list that stood when the batch began; nil = not known
-	listed   []string // the one that the batch made
+	standing standing // when the batch began
+	listed   standing // what the batch made
 	outcomes []freshet.Outcome
 	lessons  []freshet.Lesson
 	last     *freshet.Event // the last event that was applied; nil = nothing changed

@@ -31,7 +31,7 @@ func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool) []freshet.Re
 			out[n] = freshet.RecommendedItem{ItemID: k.id, Score: 1}
 			all = append(all, freshet.Reason{Source: k.why, Share: 1})
 		case k.why != "":
-			out[n] = freshet.RecommendedItem{ItemID: p.items[k.at], Score: math.Exp(p.fused[k.at] - top)}
+			out[n] = freshet.RecommendedItem{ItemID: p.items[k.at], Score: math.Exp(p.fused[k.at] - top), Propensity: k.p}
 			all = append(all, freshet.Reason{Source: k.why, Share: 1})
 		default:
 			e.partsOf(s, p, k.at, parts)
@@ -79,7 +79,7 @@ func (e *Engine) partsOf(s *Surface, p *pool, at int32, parts []float64) {
 	clear(parts)
 	for mask := s.mask; mask != 0; mask &= mask - 1 {
 		k := bits.TrailingZeros32(mask)
-		parts[k] = s.weights[k] * e.scale[k] * float64(p.scores[k][at]-p.floor[k])
+		parts[k] = p.mix[k] * float64(p.scores[k][at]-p.floor[k])
 	}
 	if s.mask&(s.mask-1) == 0 {
 		parts[sourceOf(s.mask)] = 1

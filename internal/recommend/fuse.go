@@ -26,7 +26,7 @@ func (e *Engine) fuse(s *Surface, p *pool) {
 			p.addRanks(k, s.weights[k])
 			continue
 		}
-		w := s.weights[k] * e.scale[k]
+		w := p.mix[k]
 		for i, v := range p.scores[k] {
 			p.fused[i] += w * float64(v)
 		}

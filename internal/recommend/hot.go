@@ -19,8 +19,14 @@ type hotProfiles struct {
 type hotProfile struct {
 	profile *freshet.Profile
 	version freshet.Version
-	list    []string // of the home surface, as it stands; nil = not known
+	stands  standing
 	until   time.Time
+}
+
+// standing is what stands before a user: what his next behaviour is judged by and learnt from.
+type standing struct {
+	list   []string // the home list; nil = not known
+	slates []*slate // of each surface that adapts, nil where not known
 }
 
 func newHotProfiles(users int, liveFor time.Duration, now func() time.Time) *hotProfiles {
@@ -28,7 +34,7 @@ func newHotProfiles(users int, liveFor time.Duration, now func() time.Time) *hot
 }
 
 // take hands a copy out; the caller owns it until put gives it back. A batch that fails simply never does.
-func (h *hotProfiles) take(user string) (p *freshet.Profile, v freshet.Version, list []string) {
+func (h *hotProfiles) take(user string) (p *freshet.Profile, v freshet.Version, stands standing) {
 	e, ok := h.young[user]
 	if !ok {
 		e, ok = h.old[user]
@@ -36,17 +42,17 @@ func (h *hotProfiles) take(user string) (p *freshet.Profile, v freshet.Version, 
 	delete(h.young, user)
 	delete(h.old, user)
 	if !ok || h.now().After(e.until) {
-		return nil, "", nil
+		return nil, "", standing{}
 	}
-	return e.profile, e.version, e.list
+	return e.profile, e.version, e.stands
 }
 
-func (h *hotProfiles) put(user string, p *freshet.Profile, v freshet.Version, list []string) {
+func (h *hotProfiles) put(user string, p *freshet.Profile, v freshet.Version, stands standing) {
 	if h.liveFor <= 0 || h.half == 0 {
 		return
 	}
 	if len(h.young) >= h.half {
 		h.young, h.old = make(map[string]hotProfile, h.half), h.young
 	}
-	h.young[user] = hotProfile{profile: p, version: v, list: list, until: h.now().Add(h.liveFor)}
+	h.young[user] = hotProfile{profile: p, version: v, stands: stands, until: h.now().Add(h.liveFor)}
 }

@@ -19,7 +19,7 @@ func (e *Engine) standing(ctx context.Context, tasks []*task) error {
 	var keys []freshet.RecordKey
 	var asked []*task
 	for _, t := range tasks {
-		t.standing = nil
+		t.standing = standing{}
 		if t.base != "" && len(t.profile.Window) > 0 && t.placing != freshet.PlaceOwn {
 			keys, asked = append(keys, freshet.RecordKey{UserID: t.user, Surface: freshet.HomeSurface, Place: t.placing}), append(asked, t)
 		}
@@ -32,15 +32,17 @@ func (e *Engine) standing(ctx context.Context, tasks []*task) error {
 		return fmt.Errorf("read %d standing lists: %w", len(keys), err)
 	}
 	for i, t := range asked {
-		t.standing = listedIn(records[i])
+		t.standing.list = listedIn(records[i])
 	}
 	return nil
 }
 
-// judgeList reports where the user's next items stood. Events of one batch are judged by the list before it: no other could be seen. Users
-// of another lane saw that one's lists: what this lane would have shown them is not judged.
+// judgeList reports where the user's next items stood, and lets the surfaces that adapt learn from them: those that the event names, or all.
+// Events of one batch are judged by the lists before it: no others could be seen. Users of another lane saw that one's lists: what this lane
+// would have shown them is not judged, but what they chose among its candidates teaches it all the same.
 func (e *Engine) judgeList(t *task) {
-	if e.judge == nil || len(t.standing) == 0 || t.placing == freshet.PlaceOwn {
+	judges := e.judge != nil && len(t.standing.list) > 0 && t.placing != freshet.PlaceOwn
+	if !judges && t.standing.slates == nil {
 		return
 	}
 	for i := range t.lessons {
@@ -49,7 +51,15 @@ func (e *Engine) judgeList(t *task) {
 			continue
 		}
 		for k := range l.Event.Items {
-			e.judge.Judged(t.user, 1+slices.Index(t.standing, l.Event.Items[k].ItemID))
+			id := l.Event.Items[k].ItemID
+			if judges {
+				e.judge.Judged(t.user, 1+slices.Index(t.standing.list, id))
+			}
+			for n, a := range e.adapters {
+				if a != nil && n < len(t.standing.slates) && t.standing.slates[n] != nil && (l.Event.Surface == "" || l.Event.Surface == a.s.Name) {
+					a.learn(t.standing.slates[n], id)
+				}
+			}
 		}
 	}
 }

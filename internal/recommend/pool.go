@@ -14,18 +14,21 @@ import (
 // subject choose from it. Pools are used again: their memory only grows.
 type pool struct {
 	items  []string
-	from   []uint32    // which sources proposed the item, a bit each
-	flags  []uint8     // what the user did with it: flagSeen ...
-	scores [][]float32 // [source][item]
-	floor  []float32   // of each source: the least it gave to any item
+	from   []uint32              // which sources proposed the item, a bit each
+	flags  []uint8               // what the user did with it: flagSeen ...
+	scores [][]float32           // [source][item]
+	floor  []float32             // of each source: the least it gave to any item
+	lists  [][]freshet.Candidate // of each source: what it proposed, best first
 
 	opinions []freshet.Opinion // of each source; nil = it was asked for the whole batch
 	slots    []int32           // open addressing: place in items + 1
 	missing  []int32
 	ids      []string
 	some     []float32
+	places   []int32
 
-	fused  []float64 // of the surface that is being made
+	mix    []float64 // weight / temperature of each source, for the surface that is being made
+	fused  []float64 // of that surface
 	order  []int32   // places that may be chosen, the first `sorted` of them best first
 	sorted int
 	kept   []pick
@@ -36,6 +39,7 @@ const (
 	flagPurchased
 	flagDismissed
 	flagPlaced // stands in the list that is being made
+	flagSlate  // stands in the slate that is being made
 )
 
 var (
@@ -52,6 +56,7 @@ func (p *pool) reset(sources int) {
 		p.scores[k] = p.scores[k][:0]
 	}
 	p.floor, p.opinions = append(p.floor[:0], make([]float32, sources)...), append(p.opinions[:0], make([]freshet.Opinion, sources)...)
+	p.lists = append(p.lists[:0], make([][]freshet.Candidate, sources)...)
 	clear(p.slots)
 }
 
@@ -63,6 +68,7 @@ func (p *pool) release() {
 		}
 	}
 	clear(p.items) // ids may be the last references to large strings
+	clear(p.lists)
 	pools.Put(p)
 }
 
@@ -112,6 +118,7 @@ var unscored = float32(math.NaN())
 
 // propose takes one source's proposals in.
 func (p *pool) propose(k int, list []freshet.Candidate) {
+	p.lists[k] = list
 	for _, c := range list {
 		at := int(p.add(c.ItemID))
 		p.from[at] |= 1 << k

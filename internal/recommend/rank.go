@@ -15,7 +15,7 @@ func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 	defer e.stage("rank")()
 	changed := make([]*task, 0, len(tasks))
 	for _, t := range tasks {
-		t.records, t.listed = t.records[:0], nil
+		t.records, t.listed = t.records[:0], standing{}
 		switch {
 		case t.last == nil:
 		case t.profile.Tombstone():
@@ -33,17 +33,31 @@ func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 	for i, t := range changed {
 		subjects[i] = t.subject()
 	}
-	return e.lists(ctx, subjects, nil, func(n int, s *Surface, items []freshet.RecommendedItem) {
+	return e.lists(ctx, subjects, nil, func(n int, s *Surface, l list) {
 		t := changed[n]
 		if e.judge != nil && s.Name == freshet.HomeSurface {
-			t.listed = idsOf(items)
+			t.listed.list = idsOf(l.items)
 		}
-		t.records = append(t.records, freshet.Record{Surface: s.Name, Value: e.record(t, s.Name, items)})
+		if l.slate != nil {
+			if t.listed.slates == nil {
+				t.listed.slates = make([]*slate, len(e.cfg.Surfaces))
+			}
+			t.listed.slates[s.place] = l.slate
+		}
+		t.records = append(t.records, freshet.Record{Surface: s.Name, Value: e.record(t, s.Name, &l)})
 	})
 }
 
 // maxDepth bounds how deep a source is asked when rules hide what it proposes.
 const maxDepth = 1 << 16
+
+// list is one list as it was made.
+type list struct {
+	items      []freshet.RecommendedItem
+	arm        string // which weights made it; "" = the surface does not adapt
+	propensity float64
+	slate      *slate // what the surface's adapter wants to remember; nil = nothing
+}
 
 // trace hears which rule kept an item out of a list; nil = nobody asks.
 type trace func(subject int, s *Surface, item, rule string)
@@ -51,13 +65,13 @@ type trace func(subject int, s *Surface, item, rule string)
 // lists makes every surface's list for every subject: each source proposes, the union is scored by every source, each surface fuses
 // and chooses. Surfaces whose rules hide so much that places stay empty are asked again, deeper. take hears each list once, the
 // surfaces of a subject in order.
-func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, hear trace, take func(subject int, s *Surface, items []freshet.RecommendedItem)) error {
+func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, hear trace, take func(subject int, s *Surface, l list)) error {
 	short := make([]uint32, len(subjects)) // surfaces whose list is not final, a bit each
 	open := make([]int, len(subjects))
 	for i := range open {
 		open[i], short[i] = i, 1<<len(e.cfg.Surfaces)-1
 	}
-	done := make([][]freshet.RecommendedItem, len(subjects)*len(e.cfg.Surfaces))
+	done := make([]list, len(subjects)*len(e.cfg.Surfaces))
 	for scale := 1; len(open) > 0; scale *= 4 {
 		proposals, depths, err := e.propose(ctx, subjects, open, short, scale)
 		if err != nil {
@@ -69,7 +83,7 @@ func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, hear tra
 				if hear != nil {
 					hear(n, s, item, rule)
 				}
-			}, func(s *Surface, items []freshet.RecommendedItem) { done[n*len(e.cfg.Surfaces)+s.place] = items })
+			}, func(s *Surface, l list) { done[n*len(e.cfg.Surfaces)+s.place] = l })
 			if err != nil {
 				return err
 			}
@@ -82,14 +96,14 @@ func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, hear tra
 	for n := range subjects {
 		for i := range e.cfg.Surfaces {
 			s := &e.cfg.Surfaces[i]
-			items := done[n*len(e.cfg.Surfaces)+i]
-			if len(items) < s.K && s.fill != nil {
+			l := done[n*len(e.cfg.Surfaces)+i]
+			if len(l.items) < s.K && s.fill != nil {
 				var err error
-				if items, err = e.fillUp(ctx, s, &subjects[n], items); err != nil {
+				if l.items, err = e.fillUp(ctx, s, &subjects[n], l.items); err != nil {
 					return fmt.Errorf("surface %s: %w", s.Name, err)
 				}
 			}
-			take(n, s, items)
+			take(n, s, l)
 		}
 	}
 	return nil
@@ -153,7 +167,7 @@ func (e *Engine) depthsOf(p *freshet.Profile, short uint32, scale int, depths []
 
 // compose makes the lists of one subject on the surfaces that are still short, and tells which stay short though the sources have more.
 func (e *Engine) compose(ctx context.Context, who *freshet.Subject, proposals [][]freshet.Candidate, depths []int, short uint32,
-	hear func(s *Surface, rule, item string), take func(s *Surface, items []freshet.RecommendedItem)) (left uint32, err error) {
+	hear func(s *Surface, rule, item string), take func(s *Surface, l list)) (left uint32, err error) {
 	p := pools.Get().(*pool)
 	defer p.release()
 	p.reset(len(e.sources))
@@ -181,13 +195,21 @@ func (e *Engine) compose(ctx context.Context, who *freshet.Subject, proposals []
 		if short&(1<<i) == 0 {
 			continue
 		}
+		var l list
+		l.arm, l.propensity, p.mix = e.arm(s, who)
 		e.fuse(s, p)
 		e.choose(s, who, p, hear)
 		if len(p.kept) < s.K && more&s.asks() != 0 {
 			left |= 1 << i
 			continue
 		}
-		take(s, e.explain(s, who, p))
+		if a := e.adapters[i]; a != nil && a.s.Adapt.Mode == AdaptOn {
+			l.slate = a.slateOf(p, func(at int32) bool {
+				return p.flags[at]&s.hides != 0 || e.cfg.Excluded != nil && e.cfg.Excluded(who.Profile.UserID, p.items[at])
+			})
+		}
+		l.items = e.explain(s, who, p)
+		take(s, l)
 	}
 	return left, nil
 }
@@ -233,13 +255,13 @@ func (e *Engine) fillUp(ctx context.Context, s *Surface, who *freshet.Subject, l
 }
 
 // record encodes one list as the public record.
-func (e *Engine) record(t *task, surface string, items []freshet.RecommendedItem) []byte {
+func (e *Engine) record(t *task, surface string, l *list) []byte {
 	r := freshet.Recommendation{
 		V: 1, CV: t.cv, Rev: t.profile.Rev, RecID: freshet.RecID(t.last.Position, surface, e.cfg.Lane, 0),
-		UserID: t.user, Surface: surface, Lane: e.cfg.Lane, Model: e.model.ID(), Items: items,
+		UserID: t.user, Surface: surface, Lane: e.cfg.Lane, Model: e.model.ID(), Items: l.items, Arm: l.arm, Propensity: l.propensity,
 		Event: freshet.RecommendationFrom{Topic: t.last.Position.Topic, Partition: t.last.Position.Partition,
 			Offset: t.last.Position.Offset, EventID: t.last.ID, Timestamp: freshet.FormatTime(t.last.Time)},
 		ComputedAt: e.cfg.Now().UTC().Format(time.RFC3339Nano),
 	}
-	return r.Fit(r.AppendJSON(make([]byte, 0, 512+len(items)*128)))
+	return r.Fit(r.AppendJSON(make([]byte, 0, 512+len(l.items)*128)))
 }

@@ -27,6 +27,7 @@ type Surface struct {
 	PerBrand    int      // items of one brand at most; 0 = any number
 	PerCategory int      // items of one category at most; 0 = any number
 	Diversity   float64  // 0 = by score alone, towards 1 = unlike each other (maximal marginal relevance)
+	Adapt       Adapt    // whether weights follow what users do
 	Explore     int      // last places that are kept for what the source "new" proposes
 
 	place       int // among the engine's surfaces
@@ -93,6 +94,9 @@ func (s *Surface) validate() error {
 		if !(w > 0) {
 			return fmt.Errorf("%s.weights.%s: %v, must be above 0 (leave the source out instead)", field, name, w)
 		}
+	}
+	if err := s.Adapt.validate(field, s); err != nil {
+		return err
 	}
 	switch {
 	case s.Depth > 0:
