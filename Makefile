@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SETUP := deployments/setup
 PYTHON := PYTHONPATH=models .freshet/venv/bin/python
 
-.PHONY: onnxruntime encoder help build demo test real replay-check reasons-check bench-pipeline chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
+.PHONY: onnxruntime encoder help build demo test real replay-check lanes-check reasons-check bench-pipeline chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,13 @@ reasons-check: ## 1,000 recommendations on ML-100K: without the item that the re
 	@$(MAKE) build
 	@deployments/real/bundle
 	@bin/freshet eval reasons --bundle .freshet/real/bundle --events "$$(find $${DATA:-../shared/data/ml-100k} -maxdepth 1 -name 'ml-100k.inter*' | head -n 1)" $(ARGS)
+
+lanes-check: ## a worse canary must show as worse; a promotion and a roll-back under load must not be noticed (KEEP=1 leaves the servers up)
+	@$(SETUP)/onnxruntime.sh
+	@$(SETUP)/encoder.sh
+	@$(SETUP)/python.sh train
+	@$(MAKE) build
+	@KEEP=$(KEEP) deployments/lanes/run
 
 bench-pipeline: ## the whole path at full speed and at fixed rates, with the floors under it (ITEMS=n, ARGS="--events 100000")
 	@$(SETUP)/onnxruntime.sh
