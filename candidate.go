@@ -1,5 +1,7 @@
 package freshet
 
+import "slices"
+
 // Subject is the user a list is made for, as the sources of candidates see him.
 type Subject struct {
 	Profile *Profile
@@ -12,6 +14,19 @@ type Subject struct {
 type Candidate struct {
 	ItemID string
 	Score  float32
+}
+
+// BestFirst sorts by score, highest first; equal ones stay as they stood.
+func BestFirst[T any, S float32 | float64](list []T, score func(*T) S) {
+	slices.SortStableFunc(list, func(a, b T) int {
+		switch x, y := score(&a), score(&b); {
+		case x > y:
+			return -1
+		case x < y:
+			return 1
+		}
+		return 0
+	})
 }
 
 // Opinion is what one source makes of one subject, for sources that answer from memory: what they work out to propose also scores

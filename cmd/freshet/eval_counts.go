@@ -113,15 +113,7 @@ func (c *countsSource) Propose(ctx context.Context, subjects []freshet.Subject, 
 				list = append(list, freshet.Candidate{ItemID: c.data.Items.ID(int32(item)), Score: logCount(s)})
 			}
 		}
-		slices.SortStableFunc(list, func(a, b freshet.Candidate) int {
-			switch {
-			case a.Score > b.Score:
-				return -1
-			case a.Score < b.Score:
-				return 1
-			}
-			return 0
-		})
+		freshet.BestFirst(list, func(c *freshet.Candidate) float32 { return c.Score })
 		out[i] = list[:min(n, len(list))]
 	}
 	return out, nil

@@ -146,16 +146,7 @@ func (f *feedbackPart) runUntil(ctx context.Context, look <-chan time.Time, over
 // sweep closes the exposures of users who do nothing more, once a second, where the log has been read to its end: by then the clock is
 // the log's time.
 func (f *feedbackPart) sweep(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		var failed error
+	freshet.Repeat(ctx, nil, func(ctx context.Context) (failed error) {
 		for _, p := range f.consumer.Status() {
 			if p.State != stream.StateRunning || p.Records() > 0 {
 				continue
@@ -164,11 +155,14 @@ func (f *feedbackPart) sweep(ctx context.Context) {
 				failed = err
 			}
 		}
-		if failed != nil && !failing && ctx.Err() == nil {
-			f.log.Warn("exposures that are over cannot be closed; trying again every second", zap.Error(failed))
+		return failed
+	}, func(err error) {
+		if err != nil {
+			f.log.Warn("exposures that are over cannot be closed; trying again every second", zap.Error(err))
+		} else {
+			f.log.Info("exposures that are over are closed again")
 		}
-		failing = failed != nil
-	}
+	})
 }
 
 // rewind reads again what the store may have forgotten; nil is no part.

@@ -52,32 +52,24 @@ const shareRest = 4
 // shareSources keeps what the sources learn in the store: counts every second, lists for item pages and trends beside them. A store
 // that does not answer costs nothing but age: what was counted waits.
 func (l *lane) shareSources(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	failing := false
-	var rested time.Time
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		var err error
+	n, rested := -1, time.Time{}
+	freshet.Repeat(ctx, nil, func(ctx context.Context) error {
+		n++
 		if began := time.Now(); began.After(rested) {
-			err = l.sources.covisit.Sync(ctx, l.store)
+			err := l.sources.covisit.Sync(ctx, l.store)
 			rested = time.Now().Add(shareRest * time.Since(began))
-		}
-		if err == nil {
-			err = l.shareOnce(ctx, n)
-		}
-		if (err != nil) != failing && ctx.Err() == nil {
-			if failing = err != nil; failing {
-				l.log.Warn("counts cannot be shared; trying again every second", zap.Error(err))
-			} else {
-				l.log.Info("counts are shared again")
+			if err != nil {
+				return err
 			}
 		}
-	}
+		return l.shareOnce(ctx, n)
+	}, func(err error) {
+		if err != nil {
+			l.log.Warn("counts cannot be shared; trying again every second", zap.Error(err))
+		} else {
+			l.log.Info("counts are shared again")
+		}
+	})
 }
 
 // Bounds of what is written for frontends in a second, and how often domains are.

@@ -289,15 +289,7 @@ func (c *Covisit) Similar(most, n int, keep func(itemID string) bool) map[string
 				list = append(list, freshet.Scored{ItemID: c.ids[l.item], Score: float64(l.weight / (r.n + one) * c.rows[l.item].damp)})
 			}
 		}
-		slices.SortFunc(list, func(a, b freshet.Scored) int {
-			switch {
-			case a.Score > b.Score:
-				return -1
-			case a.Score < b.Score:
-				return 1
-			}
-			return 0
-		})
+		freshet.BestFirst(list, func(s *freshet.Scored) float64 { return s.Score })
 		out[id] = list[:min(n, len(list))]
 	}
 	return out

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 
 	"freshet"
@@ -133,13 +132,5 @@ func dot(x, y []float32) float32 {
 
 // sortCandidates orders by score, equal ones as they stood.
 func sortCandidates(list []freshet.Candidate) {
-	slices.SortStableFunc(list, func(a, b freshet.Candidate) int {
-		switch {
-		case a.Score > b.Score:
-			return -1
-		case a.Score < b.Score:
-			return 1
-		}
-		return 0
-	})
+	freshet.BestFirst(list, func(c *freshet.Candidate) float32 { return c.Score })
 }

@@ -276,26 +276,16 @@ func (c *Catalogue) textVectors(ctx context.Context, encoder Encoder, ids []stri
 // Run reads the texts of the backlog and takes expired items out of the lists, until ctx ends. A failure is logged and tried
 // again: recommendations do not wait for it.
 func (c *Catalogue) Run(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			c.Expire()
-		case <-c.wake:
+	freshet.Repeat(ctx, c.wake, func(ctx context.Context) error {
+		c.Expire()
+		return c.drain(ctx)
+	}, func(err error) {
+		if err != nil {
+			c.log.Warn("item texts cannot be read; trying again every second", zap.Error(err))
+		} else {
+			c.log.Info("item texts are read again")
 		}
-		err := c.drain(ctx)
-		if (err != nil) != failing && ctx.Err() == nil {
-			if failing = err != nil; failing {
-				c.log.Warn("item texts cannot be read; trying again every second", zap.Error(err))
-			} else {
-				c.log.Info("item texts are read again")
-			}
-		}
-	}
+	})
 }
 
 // Expire takes items out of the lists whose time is over.

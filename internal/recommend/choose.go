@@ -262,8 +262,10 @@ func (c *caps) take(item *freshet.Item) {
 		return
 	}
 	c.brands[item.Brand]++
-	for _, x := range item.Categories {
-		c.categories[x]++
+	for i, x := range item.Categories {
+		if !slices.Contains(item.Categories[:i], x) { // named twice, it is of the category once
+			c.categories[x]++
+		}
 	}
 }
 

@@ -124,15 +124,7 @@ func (e *Engine) reasons(all []freshet.Reason, share []float64) []freshet.Reason
 			all = append(all, freshet.Reason{Source: e.sources[k].Name(), Share: v})
 		}
 	}
-	slices.SortStableFunc(all[start:], func(a, b freshet.Reason) int {
-		switch {
-		case a.Share > b.Share:
-			return -1
-		case a.Share < b.Share:
-			return 1
-		}
-		return 0
-	})
+	freshet.BestFirst(all[start:], func(r *freshet.Reason) float64 { return r.Share })
 	return all
 }
 

@@ -1,10 +1,13 @@
 package recommend
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -37,10 +40,41 @@ func newWarehouse(r *rand.Rand, n int, now time.Time) warehouse {
 	return w
 }
 
+// stated is an expression with the same thing said in Go.
+type stated struct {
+	where string
+	holds func(*freshet.Item) bool
+}
+
+func region(i *freshet.Item, code string) bool {
+	return string(i.Attributes) == fmt.Sprintf(`{"region":[%q]}`, code)
+}
+
+// statements are what filters, boosts and re-buy periods of the test are made of. An item without the attribute asked for does not hold.
+var statements = []stated{
+	{"item.price < 120", func(i *freshet.Item) bool { return i.Price < 120 }},
+	{"item.price >= 20 and item.price < 150", func(i *freshet.Item) bool { return i.Price >= 20 && i.Price < 150 }},
+	{`"DE" in item.attributes.region`, func(i *freshet.Item) bool { return region(i, "DE") }},
+	{`item.price < 120 and "FR" in item.attributes.region`, func(i *freshet.Item) bool { return i.Price < 120 && region(i, "FR") }},
+	{`item.brand != "b4" and item.domain == "shop"`, func(i *freshet.Item) bool { return i.Brand != "b4" && i.Domain == "shop" }},
+	{`item.brand in ["b1", "b2", "b3"]`, func(i *freshet.Item) bool { return slices.Contains([]string{"b1", "b2", "b3"}, i.Brand) }},
+	{`any(item.categories, # == "c3")`, func(i *freshet.Item) bool { return slices.Contains(i.Categories, "c3") }},
+	{"item.attributes.warranty.years > 2", func(*freshet.Item) bool { return false }},
+}
+
+// ruled is a surface with what its expressions mean.
+type ruled struct {
+	Surface
+	filter *stated
+	rebuys []stated // of the surface's re-buy periods; nil where = every item
+	boosts []stated
+}
+
 // randomSurface has any mix of rules.
-func randomSurface(r *rand.Rand, name string) Surface {
+func randomSurface(r *rand.Rand, name string) ruled {
 	maybe := func() bool { return r.IntN(3) == 0 }
-	s := Surface{Name: name, K: 1 + r.IntN(12), Weights: map[string]float64{"sequence": 1, "other": r.Float64() + 0.1}, Fill: "fill"}
+	any := func() stated { return statements[r.IntN(len(statements))] }
+	s := ruled{Surface: Surface{Name: name, K: 1 + r.IntN(12), Weights: map[string]float64{"sequence": 1, "other": r.Float64() + 0.1}, Fill: "fill"}}
 	for _, x := range []string{"seen", "purchased", "dismissed"} {
 		if r.IntN(2) == 0 {
 			s.Exclude = append(s.Exclude, x)
@@ -50,13 +84,14 @@ func randomSurface(r *rand.Rand, name string) Surface {
 		s.Fusion = Reciprocal
 	}
 	if maybe() {
-		s.Domain = "video"
+		s.Domain = []string{"shop", "video"}[r.IntN(2)]
 	}
 	if maybe() {
-		s.Categories = []string{"c1", "c2"}
+		s.Categories = []string{fmt.Sprintf("c%d", r.IntN(5)), fmt.Sprintf("c%d", r.IntN(5))}
 	}
 	if maybe() {
-		s.Filter = `item.price < 120 and "DE" in item.attributes.region`
+		x := any()
+		s.filter, s.Filter = &x, x.where
 	}
 	if maybe() {
 		s.PerBrand = 1 + r.IntN(3)
@@ -67,14 +102,22 @@ func randomSurface(r *rand.Rand, name string) Surface {
 	if maybe() {
 		s.Diversity = r.Float64()
 	}
-	if maybe() {
-		s.Boosts = []Boost{{Where: `item.brand == "b1"`, Factor: 5}, {Where: "item.price > 100", Factor: 0.2}}
+	for maybe() {
+		x := any()
+		s.boosts, s.Boosts = append(s.boosts, x), append(s.Boosts, Boost{Where: x.where, Factor: 0.1 + 5*r.Float64()})
+	}
+	for maybe() && len(s.Pins) < s.K {
+		s.Pins = append(s.Pins, fmt.Sprintf("i%d", r.IntN(61)))
 	}
 	if maybe() {
-		s.Pins = []string{"i3"}
+		s.Explore = r.IntN(s.K + 1)
 	}
-	if maybe() {
-		s.Rebuys = []Rebuy{{Where: `item.brand == "b2"`, After: time.Duration(r.IntN(100)) * time.Second}}
+	for maybe() {
+		x := any()
+		if r.IntN(3) == 0 {
+			x = stated{"", func(*freshet.Item) bool { return true }}
+		}
+		s.rebuys, s.Rebuys = append(s.rebuys, x), append(s.Rebuys, Rebuy{Where: x.where, After: time.Duration(r.IntN(100)) * time.Second})
 	}
 	return s
 }
@@ -98,119 +141,244 @@ func (n named) Propose(_ context.Context, subjects []freshet.Subject, most int) 
 	return out, nil
 }
 
-// No list of 10,000 generated users breaks a rule of 25 random sets of them.
+// sight is what a subject's sources said before the surfaces chose.
+type sight struct {
+	items  []string
+	scores [][]float32
+}
+
+// No list of 10,000 generated users breaks one of 50 random sets of rules on three surfaces each; where a list is to be varied, it is the
+// one that maximal marginal relevance gives, worked out here in plain words; and an item that was withdrawn is in no list computed after.
 func TestNoListBreaksARule(t *testing.T) {
 	types, err := freshet.NewEventTypes(freshet.DefaultEventTypes())
 	if err != nil {
 		t.Fatal(err)
 	}
-	const items = 61
-	placed := 0
-	for set := range uint64(25) {
+	const items, sets, users = 61, 50, 200
+	placed, varied, gone := 0, 0, 0
+	for set := range uint64(sets) {
 		r := rand.New(rand.NewPCG(set, 77))
 		now := time.UnixMilli(1_700_000_500_000)
 		shop := newWarehouse(r, items, now)
-		cfg := Config{CV: 1, Types: types, MaxHistory: 8, Now: func() time.Time { return now },
+		surfaces := []ruled{randomSurface(r, "home"), randomSurface(r, "second"), randomSurface(r, "third")}
+		barred := func(user, item string) bool { return maphash.String(barredSeed, user+item)%17 == 0 } // his own exclude list
+		sights := map[string]sight{}
+		cfg := Config{CV: 1, Types: types, MaxHistory: 8, Now: func() time.Time { return now }, Excluded: barred,
 			Item:      func(id string) (*freshet.Item, bool) { i, ok := shop[id]; return i, ok },
 			Available: func(id string) bool { i, ok := shop[id]; return ok && i.Recommendable(now) },
-			Surfaces:  []Surface{randomSurface(r, "home"), randomSurface(r, "second"), randomSurface(r, "third")}}
+			Inspect: func(who *freshet.Subject, items []string, scores [][]float32) {
+				x := sight{items: slices.Clone(items)}
+				for _, s := range scores {
+					x.scores = append(x.scores, slices.Clone(s))
+				}
+				sights[who.Profile.UserID] = x
+			}}
+		for _, s := range surfaces {
+			cfg.Surfaces = append(cfg.Surfaces, s.Surface)
+		}
 		store, model := newFaultyStore(), &hashModel{}
-		sources := []Source{rotation{items}, named{rotation{items}, "other", 7}, named{rotation{items}, "fill", 11}}
-		e, err := New(cfg, store, model, model, sources, &counts{}, zap.NewNop())
+		sources := []Source{rotation{items}, named{rotation{items}, "other", 7}, named{rotation{items}, "fill", 11}, named{rotation{9}, "new", 5}}
+		e, err := New(cfg, store, model, circle{}, sources, &counts{}, zap.NewNop())
 		if err != nil {
 			t.Fatal(err)
 		}
-		var events []freshet.Event
-		for u := range 400 {
-			for range 1 + r.IntN(5) {
-				ev := event(fmt.Sprintf("u%d", u), int64(len(events)), fmt.Sprintf("i%d", r.IntN(items)))
-				ev.Type = []string{"view", "view", "purchase", "dislike"}[r.IntN(4)]
-				ev.Time = 1_700_000_000_000 + int64(len(events))*100
-				events = append(events, ev)
-			}
+		next := 0
+		behave := func(user int) freshet.Event {
+			ev := event(fmt.Sprintf("u%d", user), int64(next), fmt.Sprintf("i%d", r.IntN(items)))
+			ev.Type = []string{"view", "view", "purchase", "dislike"}[r.IntN(4)]
+			ev.Time = 1_700_000_000_000 + int64(next)*100
+			next++
+			return ev
 		}
-		lists, err := e.Handle(context.Background(), events)
-		if err != nil {
-			t.Fatal(err)
-		}
-		withdrawn := shop["i7"]
-		for _, l := range lists {
-			rec := decode(t, l.Record)
-			p, err := freshet.DecodeProfile(l.UserID, store.profiles[l.UserID])
+		check := func(events []freshet.Event) {
+			lists, err := e.Handle(context.Background(), events)
 			if err != nil {
 				t.Fatal(err)
 			}
-			i := slices.IndexFunc(cfg.Surfaces, func(s Surface) bool { return s.Name == l.Surface })
-			if why := broken(&cfg.Surfaces[i], shop, p, &rec, now); why != "" {
-				t.Fatalf("set %d, user %s, surface %+v: %s in %+v", set, l.UserID, cfg.Surfaces[i], why, rec.Items)
+			if len(lists) != users*len(surfaces) {
+				t.Fatalf("%d lists", len(lists))
 			}
-			placed += len(rec.Items)
-		}
-		gone := *withdrawn
-		no := false
-		gone.Available = &no
-		shop["i7"] = &gone
-		again, err := e.Handle(context.Background(), []freshet.Event{event("u1", 1_000_000, "i5")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, l := range again {
-			if rec := decode(t, l.Record); slices.ContainsFunc(rec.Items, func(x freshet.RecommendedItem) bool { return x.ItemID == "i7" }) {
-				t.Fatal("a withdrawn item stands in a list that was computed after")
+			for _, l := range lists {
+				rec := decode(t, l.Record)
+				p, err := freshet.DecodeProfile(l.UserID, store.profiles[l.UserID])
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := &surfaces[slices.IndexFunc(surfaces, func(s ruled) bool { return s.Name == l.Surface })]
+				if why := s.broken(shop, p, &rec, now, barred); why != "" {
+					t.Fatalf("set %d, user %s, surface %+v: %s in %+v", set, l.UserID, s.Surface, why, rec.Items)
+				}
+				placed += len(rec.Items)
+				if s.Diversity > 0 && s.Explore == 0 && len(s.Pins) == 0 && s.Fusion != Reciprocal {
+					want := s.variedList(shop, p, sights[l.UserID], now, rec.Event.Timestamp, barred)
+					if got := idsOf(rec.Items); !slices.Equal(got[:min(len(got), len(want))], want) {
+						t.Fatalf("set %d, user %s, surface %+v: %v, the varied list is %v", set, l.UserID, s.Surface, got, want)
+					}
+					varied++
+				}
 			}
 		}
+		var events []freshet.Event
+		for u := range users {
+			for range 1 + r.IntN(5) {
+				events = append(events, behave(u))
+			}
+		}
+		check(events)
+		for range 12 { // withdrawn in either way, or gone altogether
+			id := fmt.Sprintf("i%d", r.IntN(items))
+			before, ok := shop[id]
+			if !ok {
+				continue
+			}
+			left, no, past := *before, false, now
+			switch gone++; gone % 3 {
+			case 0:
+				left.Available = &no
+				shop[id] = &left
+			case 1:
+				left.ExpiresAt = &past
+				shop[id] = &left
+			default:
+				delete(shop, id)
+			}
+		}
+		events = events[:0]
+		for u := range users {
+			events = append(events, behave(u))
+		}
+		check(events)
 	}
-	if placed < 50_000 {
-		t.Fatalf("only %d places were filled: the rules leave nothing to look at", placed)
+	if placed < 50_000 || varied < 1000 || gone < 500 {
+		t.Fatalf("only %d places, %d varied lists and %d withdrawn items: the rules leave nothing to look at", placed, varied, gone)
 	}
 }
 
-// broken checks one list against its surface, by the plain words of the rules.
-func broken(s *Surface, shop warehouse, p *freshet.Profile, rec *freshet.Recommendation, now time.Time) string {
+var barredSeed = maphash.MakeSeed()
+
+// forbidden says, by the plain words of the rules, why an item may not stand in a list; "" = it may.
+func (s *ruled) forbidden(shop warehouse, p *freshet.Profile, id string, now time.Time, asked int64, barred func(user, item string) bool) string {
+	item := shop[id]
+	has := func(rule string) bool { return slices.Contains(s.Exclude, rule) }
+	bought := slices.IndexFunc(p.Owned, func(d freshet.Dated) bool { return d.ItemID == id })
+	switch {
+	case item == nil || !item.Recommendable(now):
+		return id + " is not available"
+	case barred(p.UserID, id):
+		return id + " is on the user's exclude list"
+	case has("seen") && slices.ContainsFunc(p.Window, func(e freshet.Entry) bool { return e.ItemID == id }):
+		return id + " was seen"
+	case has("dismissed") && slices.ContainsFunc(p.Dismissed, func(d freshet.Dated) bool { return d.ItemID == id }):
+		return id + " was dismissed"
+	case s.Domain != "" && item.Domain != s.Domain:
+		return id + " is of another domain"
+	case len(s.Categories) > 0 && !overlap(s.Categories, item.Categories):
+		return id + " is of another category"
+	case s.filter != nil && !s.filter.holds(item):
+		return id + " does not pass the filter"
+	case has("purchased") && bought >= 0:
+		first := slices.IndexFunc(s.rebuys, func(x stated) bool { return x.holds(item) })
+		if first < 0 || asked-p.Owned[bought].Time < s.Rebuys[first].After.Milliseconds() {
+			return id + " was bought"
+		}
+	}
+	return ""
+}
+
+// broken checks one list against its surface.
+func (s *ruled) broken(shop warehouse, p *freshet.Profile, rec *freshet.Recommendation, now time.Time, barred func(user, item string) bool) string {
 	brands, categories, there := map[string]int{}, map[string]int{}, map[string]bool{}
 	if len(rec.Items) > s.K {
 		return "too long"
 	}
 	asked, _ := time.Parse(time.RFC3339, rec.Event.Timestamp)
 	for _, it := range rec.Items {
-		item := shop[it.ItemID]
 		share := 0.0
 		for _, r := range it.Reasons {
 			share += r.Share
 		}
-		has := func(rule string) bool { return slices.Contains(s.Exclude, rule) }
-		seen := slices.ContainsFunc(p.Window, func(e freshet.Entry) bool { return e.ItemID == it.ItemID })
-		out := slices.ContainsFunc(p.Dismissed, func(d freshet.Dated) bool { return d.ItemID == it.ItemID })
-		bought := slices.IndexFunc(p.Owned, func(d freshet.Dated) bool { return d.ItemID == it.ItemID })
-		switch {
+		switch why := s.forbidden(shop, p, it.ItemID, now, asked.UnixMilli(), barred); {
 		case there[it.ItemID]:
 			return it.ItemID + " twice"
-		case item == nil || !item.Recommendable(now):
-			return it.ItemID + " is not available"
-		case has("seen") && seen, has("dismissed") && out:
-			return it.ItemID + " was seen or dismissed"
-		case has("purchased") && bought >= 0 && (len(s.Rebuys) == 0 || item.Brand != "b2" || asked.UnixMilli()-p.Owned[bought].Time < s.Rebuys[0].After.Milliseconds()):
-			return it.ItemID + " was bought"
-		case s.Domain != "" && item.Domain != s.Domain:
-			return it.ItemID + " is of another domain"
-		case len(s.Categories) > 0 && !overlap(s.Categories, item.Categories):
-			return it.ItemID + " is of another category"
-		case s.Filter != "" && !(item.Price < 120 && string(item.Attributes) == `{"region":["DE"]}`):
-			return it.ItemID + " does not pass the filter"
+		case why != "":
+			return why
 		case share < 0.995 || share > 1.005:
 			return fmt.Sprintf("%s has shares that sum to %v", it.ItemID, share)
 		}
 		there[it.ItemID] = true
-		if brands[item.Brand]++; s.PerBrand > 0 && brands[item.Brand] > s.PerBrand {
-			return "too many of brand " + item.Brand
-		}
-		for _, c := range slices.Compact(slices.Sorted(slices.Values(item.Categories))) {
-			if categories[c]++; s.PerCategory > 0 && categories[c] > s.PerCategory {
-				return "too many of category " + c
-			}
+		if why := s.full(shop[it.ItemID], brands, categories); why != "" {
+			return why
 		}
 	}
 	return ""
+}
+
+// full counts an item towards the caps and says which one it breaks.
+func (s *ruled) full(item *freshet.Item, brands, categories map[string]int) string {
+	if brands[item.Brand]++; s.PerBrand > 0 && brands[item.Brand] > s.PerBrand {
+		return "too many of brand " + item.Brand
+	}
+	for _, c := range slices.Compact(slices.Sorted(slices.Values(item.Categories))) {
+		if categories[c]++; s.PerCategory > 0 && categories[c] > s.PerCategory {
+			return "too many of category " + c
+		}
+	}
+	return ""
+}
+
+// variedList is the list that the dial asks for: of the 3 K best that are allowed, always the one with the most (1 - dial) x relevance - dial x likeness
+// with what stands there.
+func (s *ruled) variedList(shop warehouse, p *freshet.Profile, seen sight, now time.Time, timestamp string, barred func(user, item string) bool) (list []string) {
+	asked, _ := time.Parse(time.RFC3339, timestamp)
+	score := map[string]float64{}
+	var among []string
+	for i, id := range seen.items {
+		if s.forbidden(shop, p, id, now, asked.UnixMilli(), barred) != "" {
+			continue
+		}
+		score[id] = s.Weights["sequence"]*float64(seen.scores[0][i]) + s.Weights["other"]*float64(seen.scores[1][i])
+		for n, b := range s.boosts {
+			if b.holds(shop[id]) {
+				score[id] += math.Log(s.Boosts[n].Factor)
+			}
+		}
+		among = append(among, id)
+	}
+	slices.SortStableFunc(among, func(a, b string) int { return cmp.Compare(score[b], score[a]) })
+	among = among[:min(len(among), 3*s.K)]
+	if len(among) == 0 {
+		return nil
+	}
+	top, bottom := score[among[0]], score[among[len(among)-1]]
+	for len(list) < s.K {
+		best, most := "", math.Inf(-1)
+		for _, id := range among {
+			brands, categories, capped := map[string]int{}, map[string]int{}, false
+			for _, x := range append(slices.Clone(list), id) {
+				capped = s.full(shop[x], brands, categories) != "" || capped
+			}
+			if capped || slices.Contains(list, id) {
+				continue
+			}
+			likeness, relevance := 0.0, 1.0
+			for _, x := range list {
+				a, _ := circle{}.Vector(id)
+				b, _ := circle{}.Vector(x)
+				likeness = max(likeness, float64(dot(a, b)))
+			}
+			if top > bottom {
+				relevance = (score[id] - bottom) / (top - bottom)
+			}
+			if v := (1-s.Diversity)*relevance - s.Diversity*likeness; v > most {
+				best, most = id, v
+			}
+		}
+		if best == "" {
+			return list
+		}
+		list = append(list, best)
+	}
+	return list
 }
 
 func TestRulesThatCannotBeMeantAreNamed(t *testing.T) {
