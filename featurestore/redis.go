@@ -42,6 +42,9 @@ var joinLua string
 //go:embed scripts/replace.lua
 var replaceLua string
 
+//go:embed scripts/lease.lua
+var leaseLua string
+
 var (
 	saveScript        = redis.NewScript(saveLua)
 	transitionsScript = redis.NewScript(transitionsLua)
@@ -49,6 +52,7 @@ var (
 	lanesScript       = redis.NewScript(lanesLua)
 	sentinelScript    = redis.NewScript(sentinelLua)
 	joinScript        = redis.NewScript(joinLua)
+	leaseScript       = redis.NewScript(leaseLua)
 	replaceScript     = redis.NewScript(replaceLua)
 )
 
@@ -123,7 +127,8 @@ func (r *Redis) eachMaster(ctx context.Context, f func(context.Context, *redis.C
 
 func (r *Redis) loadScripts(ctx context.Context) error {
 	return r.eachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-		for _, s := range []*redis.Script{saveScript, transitionsScript, weightsScript, lanesScript, sentinelScript, joinScript, replaceScript, sweepScript, adoptScript} {
+		for _, s := range []*redis.Script{saveScript, transitionsScript, weightsScript, lanesScript, sentinelScript, joinScript, replaceScript, sweepScript,
+			adoptScript, leaseScript} {
 			if err := s.Load(ctx, c).Err(); err != nil {
 				return err
 			}

@@ -104,6 +104,35 @@ func (r *Redis) Lease(ctx context.Context, task, holder string, length time.Dura
 	return true, nil
 }
 
+// KeepLease takes a task for a while, or goes on with it; false = somebody else has it.
+func (r *Redis) KeepLease(ctx context.Context, task, holder string, length time.Duration) (bool, error) {
+	cmds := r.run(ctx, 1, 1, func(int) redis.Cmder {
+		return call(ctx, leaseScript, []string{r.keys.lease(task)}, holder, length.Milliseconds())
+	})
+	kept, err := cmds[0].(*redis.Cmd).Int()
+	if err != nil {
+		return false, r.failed("keep the lease of "+task, err)
+	}
+	return kept == 1, nil
+}
+
+// Note leaves a number beside a task's lease for whoever does it next, Noted reads it; 0 = none.
+func (r *Redis) Note(ctx context.Context, task string, n int64) error {
+	if err := r.client.Set(ctx, r.keys.lease(task)+":note", n, 0).Err(); err != nil {
+		return r.failed("note how far "+task+" is", err)
+	}
+	return nil
+}
+
+// Noted is the other half of Note.
+func (r *Redis) Noted(ctx context.Context, task string) (int64, error) {
+	n, err := r.client.Get(ctx, r.keys.lease(task)+":note").Int64()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return 0, r.failed("read how far "+task+" is", err)
+	}
+	return n, nil
+}
+
 // EndLease gives a task back before its time.
 func (r *Redis) EndLease(ctx context.Context, task string) error {
 	if err := r.client.Del(ctx, r.keys.lease(task)).Err(); err != nil {

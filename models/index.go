@@ -84,8 +84,9 @@ type Index struct {
 	current atomic.Pointer[snapshot]
 	shown   atomic.Int64
 	closed  atomic.Bool
-	scratch sync.Pool // *searchScratch
-	samples samples   // queries that were asked, to calibrate with
+	held    atomic.Bool // a catalogue is being loaded: rewrites wait
+	scratch sync.Pool   // *searchScratch
+	samples samples     // queries that were asked, to calibrate with
 
 	writing sync.Mutex // guards what follows, and entry.row and entry.beside
 	all     []*entry   // in order of arrival; all[0] is nil, the unknown item
@@ -328,6 +329,15 @@ func (x *Index) Settle(ctx context.Context) error {
 	return nil
 }
 
+// Hold puts rewrites off until Release: while a whole catalogue is loaded, each would be out of date when it is done. Settle is not put off.
+func (x *Index) Hold() { x.held.Store(true) }
+
+// Release ends Hold.
+func (x *Index) Release() {
+	x.held.Store(false)
+	x.nudge()
+}
+
 // rewriteInBackground is a goroutine of the index; Close ends it. A change waits for company for RewriteAfter, and for ten times
 // as long as the last rewrite took, so that rewriting never takes more than a tenth of a core; many changes do not wait.
 func (x *Index) rewriteInBackground() {
@@ -346,6 +356,9 @@ func (x *Index) rewriteInBackground() {
 				return
 			case <-time.After(max(x.cfg.RewriteAfter, 10*time.Duration(x.took.Load()))):
 			}
+		}
+		if x.held.Load() {
+			continue // Release wakes
 		}
 		if err := x.rewrite(); err != nil && !x.closed.Load() {
 			x.log.Error("rewriting the item matrix failed; the newest items are scored beside the old one", zap.Error(err))

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"freshet"
 )
@@ -344,6 +346,33 @@ func TestSearchDuringRewrites(t *testing.T) {
 	}
 	close(stop)
 	readers.Wait()
+}
+
+// While a catalogue is loaded nothing is rewritten, and everything is found; afterwards one rewrite takes it all in.
+func TestAHeldIndexIsNotRewritten(t *testing.T) {
+	b := openTiny(t)
+	x := openIndex(t, b, IndexConfig{Recommendable: All, RewriteAfter: time.Millisecond, Newest: 4})
+	x.Hold()
+	before := x.current.Load().generation
+	r := rand.New(rand.NewPCG(4, 2))
+	for i := range 100 {
+		if err := x.Upsert(fmt.Sprintf("new%d", i), randomVectors(r, 1, b.Dim()), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, _ := x.Vector("new42")
+	long := slices.Clone(v)
+	for i := range long {
+		long[i] *= 100
+	}
+	hits, err := x.Search(context.Background(), long, 1)
+	if err != nil || hits.Items[0] != "new42" || x.current.Load().generation != before {
+		t.Fatalf("%v, %v; rewritten: %v", hits.Items, err, x.current.Load().generation != before)
+	}
+	x.Release()
+	for x.current.Load().generation == before || len(x.current.Load().newest) > 0 {
+		runtime.Gosched()
+	}
 }
 
 func TestIndexRefusesBrokenVectors(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 type FollowerConfig struct {
 	Connection Connection
 	Topic      string        // the compacted topic; default items
-	BatchItems int           // most changes handed over at once; default 256
+	BatchItems int           // most changes handed over at once; default 1024
 	FetchBytes int           // most bytes asked for at once per partition; default 1 MiB
 	FetchWait  time.Duration // how long the broker holds a fetch that finds nothing; default 500 ms
 }
@@ -27,7 +27,7 @@ func (c FollowerConfig) withDefaults() FollowerConfig {
 		c.Topic = "items"
 	}
 	if c.BatchItems == 0 {
-		c.BatchItems = 256
+		c.BatchItems = 1024
 	}
 	if c.FetchBytes == 0 {
 		c.FetchBytes = 1 << 20
@@ -62,6 +62,10 @@ type Follower struct {
 	reader reader
 	trans  *kafka.Transport
 	caught chan struct{}
+
+	read, total atomic.Int64 // records applied and to be applied until caught
+	mu          sync.Mutex
+	again       map[int]int64 // partition -> offset to read from once more
 }
 
 // NewFollower builds a follower. apply takes the changes of one partition, in order; it is called from one goroutine per
@@ -78,12 +82,30 @@ func NewFollower(cfg FollowerConfig, apply func(context.Context, []ItemChange) e
 	}
 	return &Follower{
 		cfg: cfg, apply: apply, bad: bad, log: log.Named("follower").With(zap.String("topic", cfg.Topic)),
-		reader: reader{client: client, topic: cfg.Topic}, trans: trans, caught: make(chan struct{}),
+		reader: reader{client: client, topic: cfg.Topic}, trans: trans, caught: make(chan struct{}), again: map[int]int64{},
 	}, nil
 }
 
 // Caught is closed when everything that the topic held at Run's start has been applied.
 func (f *Follower) Caught() <-chan struct{} { return f.caught }
+
+// Progress is how many records have been applied of how many that the topic held at Run's start, as far as that is known.
+func (f *Follower) Progress() (applied, of int64) { return f.read.Load(), f.total.Load() }
+
+// Again has a partition applied once more, from an offset on. It shows within FetchWait.
+func (f *Follower) Again(partition int, from int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.again[partition] = from
+}
+
+func (f *Follower) rewound(partition int) (from int64, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	from, ok = f.again[partition]
+	delete(f.again, partition)
+	return from, ok
+}
 
 // Run follows until ctx ends, and returns nil then. Partitions that are added later are followed from their beginning.
 func (f *Follower) Run(ctx context.Context) error {
@@ -168,6 +190,7 @@ type place struct {
 	partition int
 	next      int64 // -1 = not begun
 	end       int64 // where the log ended then
+	known     bool  // counted in the follower's total
 	caught    func()
 }
 
@@ -178,7 +201,13 @@ func (f *Follower) step(ctx context.Context, at *place) error {
 		if err != nil {
 			return err
 		}
-		at.next, at.end = next, end
+		if at.next, at.end = next, end; !at.known {
+			at.known = true
+			f.total.Add(end - next)
+		}
+	}
+	if from, ok := f.rewound(at.partition); ok && from < at.next {
+		at.next = from
 	}
 	if at.next >= at.end {
 		at.caught()
@@ -209,6 +238,7 @@ func (f *Follower) takeAll(ctx context.Context, at *place, records []Record) err
 			if err := f.apply(ctx, changes); err != nil {
 				return err
 			}
+			f.read.Add(int64(len(changes)))
 			changes = changes[:0]
 			if at.next = records[i].Offset; bad == nil {
 				at.next++

@@ -91,6 +91,16 @@ func TestFollowerReadsTheWholeTopicThenStaysWithIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "the new item is seen", func() bool { return s.title("new") == "New" })
+		if read, of := f.Progress(); read < of-1 || of != 302 { // the bad record is no change
+			t.Errorf("%d of %d records read", read, of)
+		}
+		s.mu.Lock()
+		clear(s.items)
+		s.mu.Unlock()
+		for partition := range 3 {
+			f.Again(partition, 0)
+		}
+		eventually(t, "everything was read again", func() bool { return s.title("i42") == "i42 v2" && s.title("new") == "New" })
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("a new item took %v", took)
 		}

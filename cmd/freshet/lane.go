@@ -91,6 +91,7 @@ func (l *lane) openModel(context.Context) (err error) {
 		return err
 	}
 	l.onClose(l.index.Close)
+	l.index.Hold() // until catalogueRead
 	return l.w.openTexts(l.bundle)
 }
 
@@ -172,7 +173,11 @@ func (l *lane) Run(ctx context.Context) error {
 			return nil
 		case <-l.w.follower.Caught():
 		}
-		l.log.Info("catalogue read", zap.Int("items", l.w.items.Len()), zap.Int("recommendable", l.index.Len()))
+		began := time.Now()
+		if err := l.catalogueRead(ctx); err != nil {
+			return err
+		}
+		l.log.Info("catalogue read", zap.Int("items", l.w.items.Len()), zap.Int("recommendable", l.index.Len()), zap.Duration("index_took", time.Since(began).Round(time.Millisecond)))
 		if l.index.Len() == 0 {
 			l.log.Warn("nothing can be recommended: no item on the topic is known to the model or has a text it can read; publish items, or set catalogue.only: false",
 				zap.String("topic", l.cfg.Kafka.Topics.Items))
@@ -192,6 +197,12 @@ func (l *lane) Run(ctx context.Context) error {
 		return l.consumer.Run(ctx)
 	})
 	return g.Wait()
+}
+
+// catalogueRead builds the index of what has been loaded. From then on it follows the catalogue by itself.
+func (l *lane) catalogueRead(ctx context.Context) error {
+	l.index.Release()
+	return l.index.Settle(ctx)
 }
 
 // live tells whether this is the lane that writes what is not one user's: dead letters, popular items, default lists.

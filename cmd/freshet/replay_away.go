@@ -127,6 +127,9 @@ func (a *awayReplay) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-a.w.follower.Caught():
 		}
+		if err := a.l.catalogueRead(ctx); err != nil {
+			return err
+		}
 		return a.read(ctx)
 	})
 	return g.Wait()

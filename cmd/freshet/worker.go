@@ -36,6 +36,7 @@ type worker struct {
 	letters  *stream.DeadLetters
 	decoder  *stream.Decoder
 	follower *stream.Follower
+	keeper   *itemKeeper
 
 	table atomic.Pointer[freshet.LaneTable] // as it was last read; set before the first lane runs
 	mu    sync.Mutex
@@ -180,7 +181,12 @@ func (w *worker) openStream(context.Context) (err error) {
 	}
 	w.follower, err = stream.NewFollower(stream.FollowerConfig{Connection: conn, Topic: k.Topics.Items}, w.applyItems,
 		func(ctx context.Context, l stream.DeadLetter) error { return w.letters.Put(ctx, l) }, w.log)
-	return err
+	if err != nil {
+		return err
+	}
+	w.keeper = newItemKeeper(w.store, w.follower.Again, w.log.Named("catalogue"))
+	w.items.OnProgress(w.reportTexts())
+	return nil
 }
 
 // openTexts opens the text encoder when the first bundle with texts comes; the others share it.
@@ -199,12 +205,14 @@ func (w *worker) openTexts(bundle *models.Bundle) (err error) {
 }
 
 func (w *worker) applyItems(ctx context.Context, changes []stream.ItemChange) error {
-	out := make([]catalogue.Change, len(changes))
-	for i, c := range changes {
-		out[i] = catalogue.Change{ItemID: c.ItemID, Item: c.Item}
+	out, err := w.keeper.changes(ctx, changes)
+	if err != nil {
+		return err
 	}
 	arrivals := w.arrivals(changes)
-	err := w.items.Apply(ctx, out)
+	if err = w.items.Apply(ctx, out); err == nil {
+		err = w.keeper.applied(ctx, changes)
+	}
 	if err == nil {
 		for _, l := range w.running() {
 			for id, since := range arrivals {
@@ -261,6 +269,8 @@ func (w *worker) Run(ctx context.Context) error {
 	g.Go(func() error { return w.follower.Run(ctx) })
 	g.Go(func() error { w.items.Run(ctx); return nil })
 	g.Go(func() error { w.shareArms(ctx); return nil })
+	g.Go(func() error { w.keeper.run(ctx); return nil })
+	g.Go(func() error { w.reportCatalogue(ctx); return nil })
 	g.Go(func() error { return w.runLanes(ctx) })
 	return g.Wait()
 }

@@ -6,7 +6,9 @@ package catalogue
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -47,6 +49,8 @@ type Store interface {
 type Change struct {
 	ItemID string
 	Item   *freshet.Item
+	// Foreign says that another worker keeps the store's copy of the item and of its vector; Kept that the store has the item already.
+	Foreign, Kept bool
 }
 
 // Catalogue is safe for concurrent use. The changes of one item must come in order, which a partition gives.
@@ -64,17 +68,21 @@ type Catalogue struct {
 	mu       sync.RWMutex
 	items    map[string]*freshet.Item
 	expiring map[string]time.Time
-	backlog  []string // items whose text has not been read yet
+	foreign  map[string]struct{} // items of which another worker keeps the store's copy
+	backlog  []string            // items whose text has not been read yet
 	wake     chan struct{}
 	progress func(done, total int)
 	encoded  int
-	lost     uint64 // times that an item ceased to be recommendable
+
+	encodings atomic.Int64 // texts that the encoder read
+	encoding  atomic.Int64 // nanoseconds of it
+	lost      uint64       // times that an item ceased to be recommendable
 }
 
 // New makes an empty catalogue without a shelf.
 func New(store Store, now func() time.Time, log *zap.Logger) *Catalogue {
 	return &Catalogue{store: store, now: now, log: log.Named("catalogue"),
-		items: map[string]*freshet.Item{}, expiring: map[string]time.Time{}, wake: make(chan struct{}, 1), progress: func(int, int) {}}
+		items: map[string]*freshet.Item{}, expiring: map[string]time.Time{}, foreign: map[string]struct{}{}, wake: make(chan struct{}, 1), progress: func(int, int) {}}
 }
 
 // OnProgress sets what hears how many texts have been encoded of how many; call it before Run.
@@ -134,23 +142,29 @@ func (c *Catalogue) Backlog() int {
 func (c *Catalogue) Apply(ctx context.Context, changes []Change) error {
 	c.joining.RLock()
 	defer c.joining.RUnlock()
+	last := make(map[string]*Change, len(changes))
 	latest := make(map[string]*freshet.Item, len(changes))
 	order := make([]string, 0, len(changes))
-	for _, ch := range changes {
+	for i := range changes {
+		ch := &changes[i]
 		if _, again := latest[ch.ItemID]; !again {
 			order = append(order, ch.ItemID)
 		}
-		latest[ch.ItemID] = ch.Item
+		last[ch.ItemID], latest[ch.ItemID] = ch, ch.Item
 	}
+	c.assign(last)
 	var put []freshet.Item
 	var gone, there []string
 	for _, id := range order {
-		item := latest[id]
-		if item == nil {
+		item, ours := latest[id], !last[id].Foreign && !last[id].Kept
+		switch {
+		case item == nil && ours:
 			gone = append(gone, id)
-			continue
+		case item != nil:
+			if there = append(there, id); ours {
+				put = append(put, *item)
+			}
 		}
-		put, there = append(put, *item), append(there, id)
 	}
 	for _, s := range c.shelves {
 		err := c.vectors(ctx, s, there, latest, func(id string, v []float32) error { return s.index.Upsert(id, v, 0) })
@@ -166,6 +180,19 @@ func (c *Catalogue) Apply(ctx context.Context, changes []Change) error {
 		return fmt.Errorf("delete %d items: %w", len(gone), err)
 	}
 	return nil
+}
+
+// assign notes which items are another worker's to keep.
+func (c *Catalogue) assign(last map[string]*Change) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, ch := range last {
+		if ch.Foreign && ch.Item != nil {
+			c.foreign[id] = struct{}{}
+		} else {
+			delete(c.foreign, id)
+		}
+	}
 }
 
 // take makes the changes visible: in memory, in the index, in the backlog of texts.
@@ -195,7 +222,9 @@ func (c *Catalogue) take(order []string, latest map[string]*freshet.Item) {
 		for _, s := range c.shelves {
 			s.index.SetRecommendable(id, item.Recommendable(now))
 		}
-		c.backlog = append(c.backlog, id)
+		if _, foreign := c.foreign[id]; !foreign {
+			c.backlog = append(c.backlog, id)
+		}
 	}
 	select {
 	case c.wake <- struct{}{}:
@@ -203,8 +232,12 @@ func (c *Catalogue) take(order []string, latest map[string]*freshet.Item) {
 	}
 }
 
-// encodeBatch is how many texts are read between two looks at the context and the progress.
-const encodeBatch = 32
+// encodeBatch is how many texts are read between two looks at the context and the progress, backlogBatch how many stored vectors are
+// looked at at once for them.
+const (
+	encodeBatch  = 32
+	backlogBatch = 512
+)
 
 // vectors makes vectors of the items that a shelf's bundle does not know, from their texts.
 func (c *Catalogue) vectors(ctx context.Context, s shelf, ids []string, items map[string]*freshet.Item, put func(id string, v []float32) error) error {
@@ -217,22 +250,18 @@ func (c *Catalogue) vectors(ctx context.Context, s shelf, ids []string, items ma
 			todo = append(todo, id)
 		}
 	}
-	for len(todo) > 0 {
-		n := min(encodeBatch, len(todo))
-		texts, err := c.textVectors(ctx, c.encoder, todo[:n], items)
-		if err != nil {
-			return err
+	texts, err := c.textVectors(ctx, c.encoder, todo, items)
+	if err != nil {
+		return err
+	}
+	vectors, err := s.tower.ItemVectors(ctx, texts)
+	if err != nil {
+		return fmt.Errorf("make %d item vectors: %w", len(todo), err)
+	}
+	for i, v := range vectors {
+		if err := put(todo[i], v); err != nil {
+			return fmt.Errorf("index item %s: %w", todo[i], err)
 		}
-		vectors, err := s.tower.ItemVectors(ctx, texts)
-		if err != nil {
-			return fmt.Errorf("make %d item vectors: %w", n, err)
-		}
-		for i, v := range vectors {
-			if err := put(todo[i], v); err != nil {
-				return fmt.Errorf("index item %s: %w", todo[i], err)
-			}
-		}
-		todo = todo[n:]
 	}
 	return nil
 }
@@ -255,22 +284,40 @@ func (c *Catalogue) textVectors(ctx context.Context, encoder Encoder, ids []stri
 		}
 		todo, texts = append(todo, i), append(texts, text)
 	}
-	if len(todo) == 0 {
-		return out, nil
-	}
-	vectors, err := encoder.Encode(ctx, texts)
-	if err != nil {
-		return nil, fmt.Errorf("encode %d texts: %w", len(texts), err)
-	}
-	fresh := make([]freshet.ItemVector, len(todo))
-	for k, i := range todo {
-		out[i] = vectors[k]
-		fresh[k] = freshet.ItemVector{ItemID: ids[i], Text: freshet.HashID(texts[k]), Encoder: reader, Vector: vectors[k]}
-	}
-	if err := c.store.PutVectors(ctx, fresh); err != nil {
-		return nil, fmt.Errorf("store %d vectors: %w", len(fresh), err)
+	for len(todo) > 0 {
+		n := min(encodeBatch, len(todo))
+		began := time.Now()
+		vectors, err := encoder.Encode(ctx, texts[:n])
+		if err != nil {
+			return nil, fmt.Errorf("encode %d texts: %w", n, err)
+		}
+		c.encoding.Add(int64(time.Since(began)))
+		fresh := make([]freshet.ItemVector, n)
+		for k, i := range todo[:n] {
+			out[i] = vectors[k]
+			fresh[k] = freshet.ItemVector{ItemID: ids[i], Text: freshet.HashID(texts[k]), Encoder: reader, Vector: vectors[k]}
+		}
+		if fresh = c.ours(fresh); len(fresh) > 0 {
+			if err := c.store.PutVectors(ctx, fresh); err != nil {
+				return nil, fmt.Errorf("store %d vectors: %w", len(fresh), err)
+			}
+		}
+		c.encodings.Add(int64(n))
+		todo, texts = todo[n:], texts[n:]
 	}
 	return out, nil
+}
+
+// ours leaves the vectors out that another worker keeps.
+func (c *Catalogue) ours(vectors []freshet.ItemVector) []freshet.ItemVector {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return slices.DeleteFunc(vectors, func(v freshet.ItemVector) bool { _, foreign := c.foreign[v.ItemID]; return foreign })
+}
+
+// Encodings is how many texts the encoder has read, rather than the store had vectors of, and how long that took.
+func (c *Catalogue) Encodings() (texts int64, took time.Duration) {
+	return c.encodings.Load(), time.Duration(c.encoding.Load())
 }
 
 // Run reads the texts of the backlog and takes expired items out of the lists, until ctx ends. A failure is logged and tried
@@ -317,7 +364,7 @@ func (c *Catalogue) drain(ctx context.Context) error {
 			return err
 		}
 		c.mu.Lock()
-		c.backlog = c.backlog[min(len(c.backlog), encodeBatch):]
+		c.backlog = c.backlog[min(len(c.backlog), backlogBatch):]
 		c.encoded += len(ids)
 		done := c.encoded
 		c.mu.Unlock()
@@ -329,15 +376,15 @@ func (c *Catalogue) drain(ctx context.Context) error {
 func (c *Catalogue) nextTexts() (ids []string, items map[string]*freshet.Item, total int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	items = make(map[string]*freshet.Item, encodeBatch)
+	items = make(map[string]*freshet.Item, backlogBatch)
 	for len(c.backlog) > 0 && len(ids) == 0 {
-		for _, id := range c.backlog[:min(len(c.backlog), encodeBatch)] {
+		for _, id := range c.backlog[:min(len(c.backlog), backlogBatch)] {
 			if item, ok := c.items[id]; ok && items[id] == nil {
 				ids, items[id] = append(ids, id), item
 			}
 		}
 		if len(ids) == 0 { // all of them were removed again
-			c.backlog = c.backlog[min(len(c.backlog), encodeBatch):]
+			c.backlog = c.backlog[min(len(c.backlog), backlogBatch):]
 		}
 	}
 	return ids, items, c.encoded + len(c.backlog)

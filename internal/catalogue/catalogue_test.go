@@ -288,3 +288,36 @@ func TestALateShelfIsFilled(t *testing.T) {
 		t.Error("a shelf that was detached still hears of items, or the other does not")
 	}
 }
+
+// What another worker keeps, or the store has already, is taken in like everything else, but not written.
+func TestOnlyTheKeeperWrites(t *testing.T) {
+	f := newFixture(t)
+	apply := func(changes ...Change) {
+		t.Helper()
+		if err := f.Apply(t.Context(), changes); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	item := func(id string) *freshet.Item { return &freshet.Item{ItemID: id, Title: "title of " + id} }
+	apply(Change{ItemID: "new", Item: item("new"), Foreign: true}, Change{ItemID: "old", Item: item("old"), Foreign: true}, Change{ItemID: "kept", Item: item("kept"), Kept: true})
+	if len(f.drawer.items) != 0 || f.drawer.vectors["new"].Vector != nil || f.drawer.vectors["old"].Vector != nil {
+		t.Fatalf("written: %v, %v", f.drawer.items, f.drawer.vectors)
+	}
+	if !f.shelf.shows("new") || !f.shelf.shows("old") || !f.shelf.shows("kept") || f.Backlog() != 0 {
+		t.Fatalf("shown: %v, backlog %d", f.shelf.shown, f.Backlog())
+	}
+	if f.drawer.vectors["kept"].Vector == nil {
+		t.Fatal("the store has the item, but nobody stored its vector")
+	}
+	apply(Change{ItemID: "new", Item: item("new")}) // its keeper is gone, this worker is the next
+	if f.drawer.items["new"].Title == "" || f.drawer.vectors["new"].Vector == nil {
+		t.Fatalf("the new keeper wrote %v, %v", f.drawer.items, f.drawer.vectors)
+	}
+	apply(Change{ItemID: "new", Foreign: true}, Change{ItemID: "kept", Kept: true})
+	if f.drawer.items["new"].Title == "" || f.shelf.shows("new") || f.shelf.shows("kept") || f.Len() != 1 {
+		t.Fatal("a removal was written for the keeper, or was not taken in")
+	}
+}
