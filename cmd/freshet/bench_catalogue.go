@@ -21,7 +21,6 @@ import (
 type catalogueOptions struct {
 	items, cold int
 	each        time.Duration
-	keep        bool
 }
 
 func newBenchCatalogueCommand(g *globals, asJSON *bool) *cobra.Command {

@@ -64,6 +64,7 @@ type SurfaceBlock struct {
 	PerBrand    int                `yaml:"per_brand,omitempty" doc:"items of one brand at most"`
 	PerCategory int                `yaml:"per_category,omitempty" doc:"items of one category at most"`
 	Diversity   float64            `yaml:"diversity,omitempty" doc:"0 = by score alone, towards 1 = unlike each other"`
+	Cold        map[string]float64 `yaml:"cold,omitempty" doc:"popular, trending, new: weights in the list for users who have none; left out = the surface's own of these, else popular 1, trending 0.5"`
 	Explore     int                `yaml:"explore,omitempty" doc:"last places kept for new items"`
 	Adapt       *AdaptBlock        `yaml:"adapt,omitempty" doc:"weights that follow what users do"`
 }
@@ -92,7 +93,7 @@ type BoostBlock struct {
 func (b *SurfaceBlock) surface() recommend.Surface {
 	s := recommend.Surface{Name: b.Name, K: b.K, Weights: b.Weights, Fusion: recommend.Fusion(b.Fusion), Fill: b.Fill, Exclude: b.Exclude,
 		Domain: b.Domain, Categories: b.Categories, Filter: b.Filter, Pins: b.Pins, PerBrand: b.PerBrand, PerCategory: b.PerCategory,
-		Diversity: b.Diversity, Explore: b.Explore}
+		Diversity: b.Diversity, Explore: b.Explore, Cold: b.Cold}
 	if a := b.Adapt; a != nil {
 		s.Adapt = recommend.Adapt{Mode: recommend.AdaptMode(a.Mode), Bound: a.Bound, HalfLife: a.HalfLife, Control: a.Control}
 	}

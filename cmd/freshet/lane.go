@@ -210,22 +210,19 @@ func (l *lane) live() bool { return l.w.table.Load().Live == l.name }
 
 // publishDefaults refreshes the lists of users who have none, every second. Only the live lane's are shown.
 func (l *lane) publishDefaults(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	freshet.Repeat(ctx, nil, func(ctx context.Context) error {
 		l.popular.Refresh()
 		if !l.live() {
-			continue
+			return nil
 		}
-		if err := l.putDefaults(ctx); err != nil && ctx.Err() == nil {
-			l.log.Debug("default lists not stored; trying again in a second", zap.Error(err))
+		return l.putDefaults(ctx)
+	}, func(err error) {
+		if err != nil {
+			l.log.Warn("the lists of users without one cannot be refreshed; trying again every second", zap.Error(err))
+		} else {
+			l.log.Info("the lists of users without one are refreshed again")
 		}
-	}
+	})
 }
 
 // popularKept is how many popular items frontends find in Redis.
@@ -238,13 +235,17 @@ func (l *lane) putDefaults(ctx context.Context) error {
 			popular = append(popular, p)
 		}
 	}
-	if len(popular) == 0 {
-		return nil
+	lists, err := l.engine.Defaults(ctx)
+	if err != nil {
+		return err
 	}
-	for _, s := range l.cfg.Surfaces {
-		if err := l.store.SetDefault(ctx, s.Name, l.engine.DefaultRecord(s.Name, popular)); err != nil {
+	for _, d := range lists {
+		if err := l.store.SetDefault(ctx, d.Surface, d.Record); err != nil {
 			return err
 		}
+	}
+	if len(popular) == 0 {
+		return nil
 	}
 	return l.store.SetPopular(ctx, "", popular)
 }

@@ -181,6 +181,7 @@ type Engine struct {
 	mixes    []*[]float64 // of each surface: configured weight / temperature, [source]
 	adapters []*adapter   // of each surface, nil where the weights stay as they are
 	judged   judgements
+	nobody   *Engine // makes the lists of users without one
 
 	failed atomic.Pointer[string] // why the model or a source could not compute the last batch; nil = it could
 
@@ -190,6 +191,17 @@ type Engine struct {
 
 // New builds an engine over its parts. Every source named by a surface must be among sources.
 func New(cfg Config, store Store, model Model, vectors Vectors, sources []Source, obs Observer, log *zap.Logger) (*Engine, error) {
+	e, err := newEngine(cfg, store, model, vectors, sources, obs, log)
+	if err != nil {
+		return nil, err
+	}
+	if cold := coldConfig(e.cfg, sources); cold != nil {
+		e.nobody, err = newEngine(*cold, store, model, vectors, sources, hushed{obs}, log)
+	}
+	return e, err
+}
+
+func newEngine(cfg Config, store Store, model Model, vectors Vectors, sources []Source, obs Observer, log *zap.Logger) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}

@@ -23,12 +23,13 @@ type Surface struct {
 	Filter      string   // only items that this expression holds for; "" = all
 	Rebuys      []Rebuy  // when what was purchased may come back; the first that fits decides
 	Boosts      []Boost
-	Pins        []string // items that stand first, if no rule forbids them
-	PerBrand    int      // items of one brand at most; 0 = any number
-	PerCategory int      // items of one category at most; 0 = any number
-	Diversity   float64  // 0 = by score alone, towards 1 = unlike each other (maximal marginal relevance)
-	Adapt       Adapt    // whether weights follow what users do
-	Explore     int      // last places that are kept for what the source "new" proposes
+	Pins        []string           // items that stand first, if no rule forbids them
+	PerBrand    int                // items of one brand at most; 0 = any number
+	PerCategory int                // items of one category at most; 0 = any number
+	Diversity   float64            // 0 = by score alone, towards 1 = unlike each other (maximal marginal relevance)
+	Adapt       Adapt              // whether weights follow what users do
+	Explore     int                // last places that are kept for what the source "new" proposes
+	Cold        map[string]float64 // weights of the list for users without one: popular, trending, new; none = see Surface.cold
 
 	place       int // among the engine's surfaces
 	weights     []float64
@@ -97,6 +98,11 @@ func (s *Surface) validate() error {
 	}
 	if err := s.Adapt.validate(field, s); err != nil {
 		return err
+	}
+	for name, w := range s.Cold {
+		if !slices.Contains(coldSources, name) || !(w > 0) {
+			return fmt.Errorf("%s.cold.%s: %v, only %s can serve a user of whom nothing is known, with weights above 0", field, name, w, strings.Join(coldSources, ", "))
+		}
 	}
 	switch {
 	case s.Depth > 0:
