@@ -65,12 +65,13 @@ func TestTokenIDsAreHuggingFaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrong := 0
-	for _, g := range goldens(t) {
+	texts, tokens, wrong := goldens(t), 0, 0
+	for _, g := range texts {
 		ids, err := w.encode(g.Text)
 		if err != nil {
 			t.Fatalf("%q: %v", g.Text, err)
 		}
+		tokens += len(ids)
 		if !slices.Equal(ids, g.IDs) {
 			if wrong++; wrong <= 20 {
 				t.Errorf("%q\n got %v\nwant %v", g.Text, ids, g.IDs)
@@ -80,6 +81,7 @@ func TestTokenIDsAreHuggingFaces(t *testing.T) {
 	if wrong > 0 {
 		t.Errorf("%d texts differ", wrong)
 	}
+	t.Logf("%d texts, %d tokens, %d texts differ", len(texts), tokens, wrong)
 }
 
 func TestVectorsAreThePublishedNetworks(t *testing.T) {
@@ -98,11 +100,15 @@ func TestVectorsAreThePublishedNetworks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	worst := 0.
 	for i := range texts {
-		if d := distance(got[i], want[i]); !(d < 1e-4) {
+		d := distance(got[i], want[i])
+		if !(d < 1e-4) {
 			t.Errorf("%q: differs by %.2g", texts[i], d)
 		}
+		worst = max(worst, d)
 	}
+	t.Logf("%d vectors, the farthest %.2g off", len(texts), worst)
 }
 
 func TestVectorsDoNotDependOnTheBatch(t *testing.T) {

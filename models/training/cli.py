@@ -1,4 +1,4 @@
-"""The command line: python -m training.cli train | evaluate | export | inspect."""
+"""The command line: python -m training.cli train | sweep | evaluate | export | inspect."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import copy
 import json
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 from . import data, evaluate, export, train
 from .model import Recommender
@@ -42,6 +44,13 @@ def parser() -> argparse.ArgumentParser:
     t.add_argument("--seed", type=int, help="overrides train.seed")
     t.add_argument("--quiet", action="store_true")
     t.set_defaults(run=run_train)
+    w = verbs.add_parser("sweep", help="a list of variants of one config, each trained and scored on the validation events; the test events stay unread")
+    common(w)
+    w.add_argument("--config", type=Path, required=True)
+    w.add_argument("--grid", type=Path, required=True, help="YAML: for each variant its name and the keys it overrides")
+    w.add_argument("--only", nargs="*", help="names of the variants to train")
+    w.add_argument("--json", action="store_true", help="a line for each variant")
+    w.set_defaults(run=run_sweep)
     e = verbs.add_parser("evaluate", help="the test table of a trained run, beside popularity and transition counts")
     common(e)
     e.add_argument("--model", type=Path, nargs="+", required=True, help="model.pt of a run, or of several that make one bundle")
@@ -105,6 +114,23 @@ def members(config: train.Config) -> list[train.Config]:
 def validated(results: list[train.Result]) -> dict[str, float]:
     """What each member reached on validation, on average; their sum is better and not measured here."""
     return {f"val_{k}": round(float(np.mean([r.metrics[k] for r in results])), 5) for k in results[0].metrics}
+
+
+def run_sweep(args: argparse.Namespace) -> None:
+    grid: dict[str, dict] = yaml.safe_load(args.grid.read_text())
+    for name in args.only or ():
+        if name not in grid:
+            raise ValueError(f"--only {name}: {args.grid} has no such variant; it has {', '.join(grid)}")
+    for name in args.only or grid:
+        config = train.Config.load(args.config, [f"{key}={json.dumps(value)}" for key, value in (grid[name] or {}).items()])
+        config.train.valid_share = config.train.valid_share or 0.1
+        config.train.validate_every, config.train.refit = config.train.epochs, False  # the epochs are part of the variant
+        log, split = read(args, config, lambda *_: None)
+        text, _, _ = item_texts(args, config, log, known_rows(split), lambda *_: None)
+        began = time.process_time()
+        result = train.fit(config, split, known_rows(split), text, quiet=True)
+        row = {"variant": name, **{k: round(v, 4) for k, v in result.metrics.items()}, "cpu_seconds": round(time.process_time() - began)}
+        print(json.dumps(row) if args.json else "  ".join([f"{name:24s}", *(f"{k} {v}" for k, v in row.items() if k != "variant")]), flush=True)
 
 
 def read(args: argparse.Namespace, config: train.Config, say) -> tuple[data.Log, data.Split]:

@@ -68,6 +68,8 @@ class TrainConfig:
     validate_users: int = 0  # 0: all
     valid_share: float = 0.1  # time split: last share of the training events, held out to choose the epoch; 0: none, all epochs run
     refit: bool = False  # after choosing the number of epochs, train again on train + valid
+    refit_epochs: int = 0  # refit: not from the beginning, but so many epochs from the weights that were chosen
+    refit_lr: float = 0.0  # refit_epochs: their highest rate; 0: lr
     exclude_seen: bool = True  # items of the history are left out of rankings
     threads: int = 0  # 0: as torch finds it
 
@@ -539,6 +541,12 @@ class Trainer:
         if self.average:
             self.average = Average(self.model, self.options.ema)
 
+    def go_on(self, weights: dict, epochs: int, lr: float) -> None:
+        """A short schedule of its own from `weights`; how far an id is trusted is told by the events of this training."""
+        self.begin({**weights, "items.share": self.model.items.share})
+        self.steps = self.steps // self.options.epochs * epochs
+        self.options.epochs, self.options.lr, self.options.stop = epochs, lr, 0
+
     def save(self, path: Path) -> None:
         """Everything `resume` needs to go on as if never stopped."""
         whole = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch, "step": self.step,
@@ -601,7 +609,10 @@ def fit(config: Config, split: Split, rows: int, text: Tensor | None = None, run
     again = copy.deepcopy(config)
     both = merge(split)
     trainer = make_trainer(again, both, rows, text, None, None, quiet)
-    trainer.options.epochs = result.epochs
+    if config.train.refit_epochs:
+        trainer.go_on(result.model.state_dict(), config.train.refit_epochs, config.train.refit_lr or config.train.lr)
+    else:
+        trainer.options.epochs = result.epochs
     refitted = trainer.run()
     return Result(refitted.model, result.epochs, result.metrics, result.history)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from training import cli, data, evaluate, train
 from training.model import ModelConfig
@@ -167,6 +168,34 @@ def test_the_command_line_trains_a_bundle_from_a_csv(tmp_path, capsys):
     assert cli.main([str(a) for a in evaluated]) == 0
     row = lambda text: next(line for line in text.splitlines() if line.startswith("model  "))
     assert row(capsys.readouterr().out) == row(printed), "two models side by side score as their bundle does"
+
+
+def test_a_short_refit_goes_on_from_the_chosen_weights():
+    split = data.split(shoppers(users=40), "loo")
+    rows = len(split.train.items)
+    fit = lambda **options: train.fit(config(**options), split, rows, quiet=True).model.items.ids
+    chosen, near, far = fit(), fit(refit=True, refit_epochs=1, refit_lr=1e-9), fit(refit=True, refit_epochs=1)
+    torch.testing.assert_close(near, chosen, atol=1e-4, rtol=0)
+    assert (far - chosen).abs().max() > 1e-2
+
+
+def test_a_sweep_scores_its_variants_on_validation(tmp_path, capsys):
+    log = shoppers(users=40)
+    lines = [f"{log.users[u]},{log.items[i]},{t:.0f}" for u, i, t in zip(log.user, log.item, log.time)]
+    (tmp_path / "e.csv").write_text("user,item,timestamp\n" + "\n".join(lines) + "\n")
+    (tmp_path / "c.yaml").write_text("model: {encoder: gru, dim: 16, hidden: 16}\ntrain: {epochs: 4, lr: 1e-2, tokens: 200, threads: 1, exclude_seen: false}\n")
+    (tmp_path / "g.yaml").write_text("as it is:\nnothing learned: {train.epochs: 1, train.lr: 1e-9}\nother: {train.epochs: 1}\n")
+    arguments = [str(a) for a in ("sweep", "--data", tmp_path / "e.csv", "--config", tmp_path / "c.yaml", "--grid", tmp_path / "g.yaml", "--split", "time:0.8", "--json", "--only")]
+    assert cli.main([*arguments, "as it is", "nothing learned"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["variant"] for r in rows] == ["as it is", "nothing learned"] and rows[0]["hr10"] > rows[1]["hr10"] + 0.1
+    assert cli.main([*arguments, "nobody"]) == 1 and "no such variant" in capsys.readouterr().err
+
+
+def test_shipped_sweeps_name_keys_that_exist():
+    for path in (CONFIGS.parent / "sweeps").glob("*.yaml"):
+        for overrides in yaml.safe_load(path.read_text()).values():
+            train.Config.load(CONFIGS / path.name, [f"{k}={json.dumps(v)}" for k, v in (overrides or {}).items()])
 
 
 def test_a_run_can_begin_with_the_weights_of_another():
