@@ -147,7 +147,7 @@ func (i *RecommendedItem) appendJSON(b []byte) []byte {
 		}
 		b = appendField(b, `{"source":`, r.Source)
 		b = append(b, `,"share":`...)
-		b = strconv.AppendFloat(b, math.Round(r.Share*100)/100, 'g', -1, 64)
+		b = appendHundredths(b, r.Share)
 		if r.Because != "" {
 			b = appendField(b, `,"because":`, r.Because)
 		}
@@ -202,6 +202,20 @@ func appendNumber(b []byte, v float64, digits int) []byte {
 		return append(b, '0')
 	}
 	return strconv.AppendFloat(b, v, 'g', digits, 64)
+}
+
+// appendHundredths writes a share between 0 and 1, to two decimals.
+func appendHundredths(b []byte, v float64) []byte {
+	n := int(math.Round(v * 100))
+	switch {
+	case n <= 0:
+		return append(b, '0')
+	case n >= 100:
+		return append(b, '1')
+	case n%10 == 0:
+		return append(b, '0', '.', byte('0'+n/10))
+	}
+	return append(b, '0', '.', byte('0'+n/10), byte('0'+n%10))
 }
 
 func appendField(b []byte, name, value string) []byte {

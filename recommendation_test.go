@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -139,5 +140,14 @@ func BenchmarkRecord(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = r.AppendJSON(buf[:0])
+	}
+}
+
+func TestSharesAreWrittenAsShortestDecimals(t *testing.T) {
+	for n := range 101 {
+		share := float64(n) / 100
+		if got, want := string(appendHundredths(nil, share)), strconv.FormatFloat(share, 'g', -1, 64); got != want {
+			t.Errorf("%v is written %s, want %s", share, got, want)
+		}
 	}
 }

@@ -74,17 +74,24 @@ func (c *cells) search(x *cellsScratch, mask, queries []float32, k int, scores [
 	return nil
 }
 
+// abreast is how many queries a block is scored for at once, so that their scores are still in the core's cache when the best are picked.
+const abreast = 32
+
 // searchAll scores every row.
 func (c *cells) searchAll(x *cellsScratch, mask, queries []float32) error {
 	for cell := range c.len() {
 		from, to := c.begin[cell], c.begin[cell+1]
 		n := to - from
-		x.scores = grown(x.scores, len(x.best)*n)
-		if err := c.run(&x.t, queries, c.columns[from*c.dim:to*c.dim], mask[from:to], x.scores); err != nil {
-			return err
-		}
-		for i := range x.best {
-			x.best[i].take(x.scores[i*n:(i+1)*n], int32(from))
+		x.scores = grown(x.scores, min(len(x.best), abreast)*n)
+		for first := 0; first < len(x.best); first += abreast {
+			some := x.best[first:min(first+abreast, len(x.best))]
+			scores := x.scores[:len(some)*n]
+			if err := c.run(&x.t, queries[first*c.dim:(first+len(some))*c.dim], c.columns[from*c.dim:to*c.dim], mask[from:to], scores); err != nil {
+				return err
+			}
+			for i := range some {
+				some[i].take(scores[i*n:(i+1)*n], int32(from))
+			}
 		}
 	}
 	return nil

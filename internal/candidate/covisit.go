@@ -229,18 +229,20 @@ func (c *Covisit) add(from int32, l link) {
 
 // addLink adds to a list of at most keep links; when it is full, the weakest gives way.
 func addLink(list []link, l link, keep int) []link {
-	weakest := 0
 	for i := range list {
 		if list[i].item == l.item {
 			list[i].weight += l.weight
 			return list
 		}
-		if list[i].weight < list[weakest].weight {
-			weakest = i
-		}
 	}
 	if len(list) < keep {
 		return append(list, l)
+	}
+	weakest := 0
+	for i := range list {
+		if list[i].weight < list[weakest].weight {
+			weakest = i
+		}
 	}
 	if list[weakest].weight <= l.weight {
 		list[weakest] = l

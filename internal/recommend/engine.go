@@ -356,6 +356,8 @@ type scratch struct {
 	profiles []byte          // encoded, one after the other
 	before   []freshet.Entry // what users had done before each event
 	rounds   []freshet.Steps // of the model, and the queries they gave
+	chains   []chain
+	active   []chain // those of a round
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}

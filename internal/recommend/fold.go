@@ -20,20 +20,22 @@ type chain struct {
 // batch. A model that fails is an unavailable dependency: the events wait for it, it is never their fault. Afterwards State = fold(Checkpoint, Window) holds for every task that changed.
 func (e *Engine) fold(ctx context.Context, x *scratch, tasks []*task) error {
 	defer e.stage("fold")()
-	chains := make([]chain, 0, 2*len(tasks))
+	chains := x.chains[:0]
 	for _, t := range tasks {
 		if t.last != nil && !t.profile.Tombstone() {
 			chains = e.chains(chains, t)
 		}
 	}
+	x.chains = chains
+	defer func() { clear(x.chains); clear(x.active[:cap(x.active)]) }()
 	for round := 0; ; round++ {
-		active := make([]chain, 0, len(chains))
+		active := x.active[:0]
 		for i := range chains {
 			if round < len(chains[i].steps) {
 				active = append(active, chains[i])
 			}
 		}
-		if len(active) == 0 {
+		if x.active = active; len(active) == 0 {
 			break
 		}
 		if err := e.step(ctx, x, active, round); err != nil {
