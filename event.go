@@ -44,6 +44,11 @@ type EventItem struct {
 	ItemID   string
 	Quantity float64
 	Price    float64
+
+	// Of a merged event each item is a behaviour of its own, with what the user's profile knew of it.
+	Type   string // of the behaviour; extends
+	Time   int64  // of the behaviour, Unix milliseconds
+	Origin uint64 // HashID of the event that it came with first: brought twice, it counts once
 }
 
 // Source is a place that numbers its records: one partition of one incarnation of a topic. An incarnation counts how often the
@@ -98,7 +103,13 @@ func (e *Event) Validate(types *EventTypes, minTime time.Time) error {
 		return err
 	}
 	if t.Effect == Login {
+		if e.MergeInto == e.UserID && e.MergeInto != "" {
+			return invalid("merge_into", "is the user_id itself; name the user that the anonymous one turned out to be")
+		}
 		return validID("merge_into", e.MergeInto, MaxUserID)
+	}
+	if t.Effect == Merge {
+		return e.validMerge(types, minTime)
 	}
 	if e.TargetEventID != "" {
 		return validID("target_event_id", e.TargetEventID, MaxEventID)
@@ -134,6 +145,24 @@ func (e *Event) validItems(t EventType) error {
 		}
 		if err := validID(field, e.Items[i].ItemID, MaxItemID); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// validMerge checks the behaviours that a merged event brings.
+func (e *Event) validMerge(types *EventTypes, minTime time.Time) error {
+	for i := range e.Items {
+		it := &e.Items[i]
+		field := fmt.Sprintf("items[%d]", i)
+		if t, ok := types.Lookup(it.Type); !ok || t.Effect != Extend {
+			return invalid(field+".type", "%q is no configured type that extends a profile", truncate(it.Type, 64))
+		}
+		if it.Time < minTime.UnixMilli() || it.Time > e.Time {
+			return invalid(field+".timestamp", "%s is not between ingest.min_time and the event's own time", FormatTime(it.Time))
+		}
+		if it.Origin == 0 {
+			return invalid(field+".origin", "missing; 16 hexadecimal digits that name the behaviour")
 		}
 	}
 	return nil

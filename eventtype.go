@@ -16,9 +16,10 @@ const (
 	Observe                   // touches no profile (impressions): joins and counters only
 	Erase                     // replaces the profile by a tombstone
 	Login                     // names the user an anonymous id belongs to
+	Merge                     // brings what an anonymous id did to the user that it belongs to
 )
 
-var effectNames = [...]string{Extend: "extend", Reject: "reject", Retract: "retract", Observe: "observe", Erase: "erase", Login: "login"}
+var effectNames = [...]string{Extend: "extend", Reject: "reject", Retract: "retract", Observe: "observe", Erase: "erase", Login: "login", Merge: "merge"}
 
 func (f Effect) String() string {
 	if f >= Extend && int(f) < len(effectNames) {
@@ -37,7 +38,7 @@ func ParseEffect(s string) (Effect, error) {
 	return 0, fmt.Errorf("unknown effect %q: use one of %s", s, strings.Join(effectNames[Extend:], ", "))
 }
 
-func (f Effect) needsItem() bool { return f == Extend || f == Reject || f == Retract || f == Observe }
+func (f Effect) needsItem() bool { return f != Erase && f != Login }
 
 // EventType is one row of configuration: what events of that name do and how much they weigh.
 type EventType struct {
@@ -66,7 +67,7 @@ func NewEventTypes(rows []EventType) (*EventTypes, error) {
 			return nil, fmt.Errorf("events.types[%d].name: 1 to 32 bytes, got %q", i, r.Name)
 		case s.byName[r.Name].Name != "":
 			return nil, fmt.Errorf("events.types[%d].name: %q is there twice", i, r.Name)
-		case r.Effect < Extend || r.Effect > Login:
+		case r.Effect < Extend || r.Effect > Merge:
 			return nil, fmt.Errorf("events.types[%d].effect: %q needs an effect", i, r.Name)
 		case r.Weight < 0:
 			return nil, fmt.Errorf("events.types[%d].weight: %v is negative", i, r.Weight)
@@ -89,6 +90,16 @@ func NewEventTypes(rows []EventType) (*EventTypes, error) {
 func (s *EventTypes) Lookup(name string) (EventType, bool) {
 	t, ok := s.byName[name]
 	return t, ok
+}
+
+// Merged names the type that logins produce; "" = there is none, and logins name users without bringing anything.
+func (s *EventTypes) Merged() string {
+	for _, name := range s.names {
+		if s.byName[name].Effect == Merge {
+			return name
+		}
+	}
+	return ""
 }
 
 // Names lists the types in configured order.
@@ -120,5 +131,6 @@ func DefaultEventTypes() []EventType {
 		{Name: "impression", Effect: Observe},
 		{Name: "erase", Effect: Erase},
 		{Name: "login", Effect: Login},
+		{Name: "merged", Effect: Merge},
 	}
 }

@@ -85,6 +85,7 @@ type Profile struct {
 	ErasedAt       int64      // time of the last erasure, Unix milliseconds; 0 = never
 	Owned          []Dated    // exact purchases, latest last
 	Dismissed      []Dated    // rejected items, latest last
+	Alias          string     // the user that this anonymous one turned out to be; "" = nobody yet
 
 	leaving []Entry // left the window since the last fold, not yet in the checkpoint
 	covered int     // how many of leaving+Window the state has taken in
@@ -155,7 +156,7 @@ func (p *Profile) Apply(e *Event, r *Rules) Outcome {
 	t, _ := r.Types.Lookup(e.Type)
 	effect := t.EffectOf(e)
 	switch {
-	case effect == Observe || effect == Login:
+	case effect == Observe:
 		return Observed
 	case p.Covers(e.Position):
 		return Covered
@@ -180,6 +181,14 @@ func (p *Profile) Apply(e *Event, r *Rules) Outcome {
 		p.remember(hash)
 	case Retract:
 		p.retract(e, t, r)
+		p.remember(hash)
+	case Login:
+		p.Alias = e.MergeInto
+		p.remember(hash)
+	case Merge:
+		if !p.merge(e, r) {
+			return Duplicate
+		}
 		p.remember(hash)
 	}
 	p.advance(e.Position)
@@ -235,19 +244,53 @@ func (p *Profile) extend(e *Event, t EventType, hash uint64, r *Rules) {
 		items = items[len(items)-r.MaxHistory:]
 	}
 	for i := range items {
-		n := Entry{ItemID: items[i].ItemID, Type: e.Type, Time: e.Time, Position: e.Position, Index: uint8(i), Event: hash}
-		if r.KindOf != nil {
-			n.Vector = r.KindOf(n.ItemID)
-		}
-		p.insert(n, r.Late)
+		p.enter(Entry{ItemID: items[i].ItemID, Type: e.Type, Time: e.Time, Position: e.Position, Index: uint8(i), Event: hash}, r)
 	}
 	if t.Task == "purchase" {
 		p.Owned = keepDated(p.Owned, items, e.Time, MaxOwned)
 	}
+	p.trim(r)
+}
+
+// enter puts an entry into the window with the kind of vector that its item has now.
+func (p *Profile) enter(n Entry, r *Rules) {
+	if r.KindOf != nil {
+		n.Vector = r.KindOf(n.ItemID)
+	}
+	p.insert(n, r.Late)
+}
+
+// trim lets the oldest entries leave.
+func (p *Profile) trim(r *Rules) {
 	if over := len(p.Window) - r.MaxHistory; over > 0 {
 		p.leaving = append(p.leaving, p.Window[:over]...)
 		p.Window = slices.Delete(p.Window, 0, over)
 	}
+}
+
+// merge takes in what the user did under another id, each behaviour at its own time, and tells whether anything was new. What the
+// profile knows already, what lies before a full window and what was erased is left out.
+func (p *Profile) merge(e *Event, r *Rules) bool {
+	fresh := make([]int, 0, len(e.Items))
+	for i := range e.Items {
+		if it := &e.Items[i]; !p.remembers(it.Origin) && (p.ErasedAt == 0 || it.Time > p.ErasedAt) {
+			fresh = append(fresh, i)
+		}
+	}
+	taken := false
+	for _, i := range fresh {
+		it := &e.Items[i]
+		if p.tooLate(&Event{Time: it.Time}, r) {
+			continue
+		}
+		taken = true
+		p.enter(Entry{ItemID: it.ItemID, Type: it.Type, Time: it.Time, Position: e.Position, Index: uint8(i), Event: it.Origin}, r)
+		if t, _ := r.Types.Lookup(it.Type); t.Task == "purchase" {
+			p.Owned = keepDated(p.Owned, e.Items[i:i+1], it.Time, MaxOwned)
+		}
+		p.trim(r)
+	}
+	return taken
 }
 
 // insert puts one entry where event order wants it. Most events are the latest, so the search runs from the end.

@@ -17,7 +17,7 @@ import (
 //	13      flags
 //	14..21  fingerprint, little-endian
 //	...     erased_at, checkpoint time, state, checkpoint
-//	...     sources, positions, window (profile_window.go), recent, purchases, dismissals
+//	...     sources, positions, window (profile_window.go), recent, purchases, dismissals, alias (if its flag is set)
 //
 // The bytes 1..12 are the profile's version: what compare-and-set compares.
 const (
@@ -34,6 +34,7 @@ const (
 	flagMixed
 	flagState
 	flagCheckpoint
+	flagAlias
 	flagsKnown = 1<<iota - 1
 )
 
@@ -94,6 +95,9 @@ func (p *Profile) AppendBinary(dst []byte) ([]byte, error) {
 	}
 	dst = appendDated(dst, p.Owned)
 	dst = appendDated(dst, p.Dismissed)
+	if p.Alias != "" {
+		dst = appendString(dst, p.Alias)
+	}
 	binary.BigEndian.PutUint32(dst[start+9:], checksum(dst[start:]))
 	return dst, nil
 }
@@ -116,6 +120,9 @@ func (p *Profile) flags() byte {
 	}
 	if p.Checkpoint != nil {
 		f |= flagCheckpoint
+	}
+	if p.Alias != "" {
+		f |= flagAlias
 	}
 	return f
 }
@@ -212,6 +219,11 @@ func DecodeProfile(user string, b []byte) (*Profile, error) {
 	}
 	p.Owned = r.dated()
 	p.Dismissed = r.dated()
+	if flags&flagAlias != 0 {
+		if p.Alias = r.string(); p.Alias == "" {
+			r.fail("an empty alias")
+		}
+	}
 	if r.err == nil && len(r.b) > 0 {
 		r.fail("%d bytes too many", len(r.b))
 	}

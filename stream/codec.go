@@ -257,11 +257,30 @@ func (s *scanner) item(n int) freshet.EventItem {
 			}
 		case "price":
 			item.Price, _ = s.floatField("items.price")
+		case "type": // the rest belongs to merged events
+			item.Type = string(s.stringField("items.type"))
+		case "timestamp":
+			item.Time = s.timestamp("items.timestamp")
+		case "origin":
+			item.Origin = s.origin()
 		default:
 			s.skip()
 		}
 	}
 	return item
+}
+
+// origin reads 16 hexadecimal digits.
+func (s *scanner) origin() uint64 {
+	text := s.stringField("items.origin")
+	if s.err != nil || len(text) == 0 {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(text), 16, 64)
+	if err != nil || len(text) != 16 {
+		s.err = invalid("items.origin", "%.40q is not 16 hexadecimal digits", text)
+	}
+	return n
 }
 
 func invalid(field, format string, args ...any) error {
@@ -295,7 +314,7 @@ func AppendEvent(b []byte, e *freshet.Event) []byte {
 }
 
 func appendItems(b []byte, items []freshet.EventItem) []byte {
-	if len(items) == 1 && items[0].Quantity == 1 && items[0].Price == 0 {
+	if len(items) == 1 && items[0].Quantity == 1 && items[0].Price == 0 && items[0].Type == "" {
 		return freshet.AppendJSONString(append(b, `,"item_id":`...), items[0].ItemID)
 	}
 	if len(items) == 0 {
@@ -312,6 +331,11 @@ func appendItems(b []byte, items []freshet.EventItem) []byte {
 		b = strconv.AppendFloat(append(b, `,"quantity":`...), i.Quantity, 'g', -1, 64)
 		if i.Price != 0 {
 			b = strconv.AppendFloat(append(b, `,"price":`...), i.Price, 'g', -1, 64)
+		}
+		if i.Type != "" {
+			b = freshet.AppendJSONString(append(b, `,"type":`...), i.Type)
+			b = strconv.AppendInt(append(b, `,"timestamp":`...), i.Time, 10)
+			b = fmt.Appendf(b, `,"origin":"%016x"`, i.Origin)
 		}
 		b = append(b, '}')
 	}

@@ -165,6 +165,8 @@ func TestEncodedEventDecodesToItself(t *testing.T) {
 		{ID: "2", Type: "rating", UserID: "u", Items: []freshet.EventItem{{ItemID: "a", Quantity: 1}}, Time: 1795428000123, Value: &value, SessionID: "s", Surface: "video", RecID: "r"},
 		{ID: "3", Type: "remove", UserID: "u", Time: 1795428000123, TargetEventID: "1"},
 		{ID: "4", Type: "login", UserID: "anon", Time: 1795428000123, MergeInto: "u"},
+		{ID: "5", Type: "merged", UserID: "u", Time: 1795428000123, Items: []freshet.EventItem{{ItemID: "a", Quantity: 1, Type: "view", Time: 1795427000123, Origin: 0xfedcba9876543210},
+			{ItemID: "b", Quantity: 1, Type: "cart", Time: 1795428000123, Origin: 1}}},
 	} {
 		r := Record{Key: []byte(e.UserID), Value: AppendEvent(nil, &e)}
 		got, err := testDecoder(t).Decode(&r, freshet.Position{})

@@ -130,7 +130,7 @@ func (l *lane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg.Table, cfg.Item = l.w.table.Load, l.w.items.Item
+	cfg.Table, cfg.Item, cfg.Forward = l.w.table.Load, l.w.items.Item, l.forward
 	if l.cfg.Catalogue.Only {
 		cfg.Available = l.w.items.Recommendable
 	}
@@ -207,6 +207,14 @@ func (l *lane) catalogueRead(ctx context.Context) error {
 
 // live tells whether this is the lane that writes what is not one user's: dead letters, popular items, default lists.
 func (l *lane) live() bool { return l.w.table.Load().Live == l.name }
+
+// forward publishes what logins bring; the lanes that are not live find it in the log.
+func (l *lane) forward(ctx context.Context, merged []freshet.Event) error {
+	if !l.live() {
+		return nil
+	}
+	return l.w.producer.PublishEvents(ctx, merged)
+}
 
 // publishDefaults refreshes the lists of users who have none, every second. Only the live lane's are shown.
 func (l *lane) publishDefaults(ctx context.Context) {

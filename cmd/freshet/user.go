@@ -66,6 +66,7 @@ type shownUser struct {
 	Bytes     int                      `json:"profile_bytes"`
 	SHA256    string                   `json:"profile_sha256"`
 	Erased    string                   `json:"erased_at,omitempty"`
+	Alias     string                   `json:"alias,omitempty"` // the user that this anonymous one turned out to be
 	Positions []string                 `json:"positions"`
 	Sequence  []shownEntry             `json:"sequence"`
 	StateSize int                      `json:"state_floats"`
@@ -109,6 +110,7 @@ func showUser(ctx context.Context, cfg Config, s *featurestore.Redis, user strin
 	}
 	sum := sha256.Sum256(raw)
 	out := shownUser{UserID: user, Rev: p.Rev, Bytes: len(raw), SHA256: hex.EncodeToString(sum[:]), StateSize: len(p.State), Lists: []freshet.Recommendation{}}
+	out.Alias = p.Alias
 	if p.ErasedAt > 0 {
 		out.Erased = freshet.FormatTime(p.ErasedAt)
 	}
@@ -189,6 +191,9 @@ func printUser(w io.Writer, u *shownUser, titles map[string]string) error {
 	fmt.Fprintf(w, "user %s: %d events applied, profile of %d bytes, positions %v\n", u.UserID, u.Rev, u.Bytes, u.Positions)
 	if u.Erased != "" {
 		fmt.Fprintf(w, "erased at %s\n", u.Erased)
+	}
+	if u.Alias != "" {
+		fmt.Fprintf(w, "has turned out to be %s\n", u.Alias)
 	}
 	fmt.Fprintln(w, "\nsequence, oldest first:")
 	for _, e := range u.Sequence {

@@ -77,7 +77,7 @@ func ReadLog(events iter.Seq2[freshet.Event, error], types *freshet.EventTypes, 
 			return nil, fmt.Errorf("event %s: type %q is not configured; configured types are %s", e.ID, e.Type, types)
 		}
 		effect := t.EffectOf(&e)
-		if len(e.Items) == 0 || effect == freshet.Observe || effect == freshet.Erase || effect == freshet.Login {
+		if len(e.Items) == 0 || effect == freshet.Observe || effect == freshet.Erase || effect == freshet.Login || effect == freshet.Merge {
 			continue
 		}
 		if err := l.add(&e, effect); err != nil {

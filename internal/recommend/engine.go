@@ -115,6 +115,9 @@ type Config struct {
 	// Inspect, if set, is shown every pool before it is fused: the candidates of one subject and each source's score of each,
 	// [source][item]; nil for a source that no surface asks. Read only, valid during the call (`eval tune` fits weights on them).
 	Inspect func(who *freshet.Subject, items []string, scores [][]float32)
+	// Forward, if set, publishes merged events: what an anonymous user did, for the user that he turned out to be. It returns when they are
+	// acknowledged. Only the live lane forwards; the others find them in the log.
+	Forward func(ctx context.Context, merged []freshet.Event) error
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
@@ -281,6 +284,9 @@ func (e *Engine) Handle(ctx context.Context, events []freshet.Event) ([]freshet.
 		}
 		lists, newer, err := e.save(ctx, x, hot, pending)
 		if err != nil {
+			return nil, err
+		}
+		if err := e.forward(ctx, pending, newer); err != nil {
 			return nil, err
 		}
 		out = append(out, lists...)
