@@ -190,6 +190,7 @@ func (l *lane) Run(ctx context.Context) error {
 		}
 		g.Go(func() error { return l.recovery.Run(ctx) })
 		g.Go(func() error { l.sweepStanding(ctx); return nil })
+		g.Go(func() error { l.clearDropped(ctx); return nil })
 		if l.feedback != nil {
 			g.Go(func() error { return l.feedback.whileLive(ctx, l.live) })
 		}

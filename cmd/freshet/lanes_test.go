@@ -13,6 +13,7 @@ import (
 	"freshet"
 	"freshet/featurestore"
 	rules "freshet/internal/lane"
+	"freshet/stream"
 )
 
 // operator gives what the verbs of lanes work with, on the servers of the test; their output goes to the buffer.
@@ -114,7 +115,7 @@ func TestALaneFromItsFirstDayToItsLast(t *testing.T) {
 	})
 	s.await(t, "the former owner has gone on", func() bool { return s.compare(t, "live", "v2").Differs == 0 })
 	promote("live")
-	if err := o.drop(t.Context(), "v2", 10_000); err != nil {
+	if err := o.drop(t.Context(), dropping{name: "v2", rate: 10_000}); err != nil {
 		t.Fatal(err)
 	}
 	left, err := s.store.Namespaces(t.Context())
@@ -209,5 +210,30 @@ func TestPromotionWaitsForTheLane(t *testing.T) {
 	s.happen(t, "u1 view o0002") // a lane whose bundle cannot be opened does not stop the others
 	if r := s.publicList(t, "u1"); r.Lane != "live" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A lane that is dropped in the background is cleared by the workers, keys, group and row.
+func TestADroppedLaneIsClearedByTheWorkers(t *testing.T) {
+	s := serveEmbedded(t, nil)
+	s.withLane(t, "v2", 10)
+	o, _ := s.operator()
+	if err := o.drop(t.Context(), dropping{name: "none", rate: 1, background: true}); err == nil {
+		t.Error("a lane that nobody knows was left to the workers")
+	}
+	if err := o.drop(t.Context(), dropping{name: "v2", rate: dropRate, background: true}); err != nil {
+		t.Fatal(err)
+	}
+	s.await(t, "the workers have cleared it", func() bool { _, there := s.table(t).Lanes["v2"]; return !there })
+	left, err := s.store.Namespaces(t.Context())
+	if err != nil || left["v2"] != 0 || left["live"] == 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	conn, err := connection(s.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := stream.GroupMembers(t.Context(), conn, o.groupOf("v2")); err != nil || n != 0 {
+		t.Errorf("%d members, %v", n, err)
 	}
 }
