@@ -30,6 +30,20 @@ type laneProgress struct {
 // caughtWithin is how far behind a lane may be that counts as caught up.
 const caughtWithin = time.Second
 
+// fewRecords is how many may wait where nobody can tell how old they are.
+const fewRecords = 100
+
+// caughtUp tells whether a partition is at the log's end, or close behind it. Until a first batch is done nothing is known of its lag.
+func caughtUp(p stream.PartitionStatus) bool {
+	switch {
+	case p.State != stream.StateRunning:
+		return false
+	case p.Lag > 0:
+		return p.Lag < caughtWithin
+	}
+	return p.Records() <= fewRecords
+}
+
 // catchUp follows a new lane until it has caught up: it leaves its progress in Redis, takes profiles over by a scan where the lane
 // begins with another one's, and notes in the table when every partition has caught up, whoever works on it.
 func (l *lane) catchUp(ctx context.Context) {
@@ -85,7 +99,7 @@ func (s *seeding) step(ctx context.Context) error {
 			v = laneProgress{From: max(p.Committed, 0), Began: now.UnixMilli(), Scanned: s.l.row.Seed == ""}
 		}
 		v.Applied, v.End, v.At = p.Applied, p.End, now.UnixMilli()
-		v.Caught = v.Scanned && p.State == stream.StateRunning && (p.Records() == 0 || p.Lag < caughtWithin)
+		v.Caught = v.Scanned && caughtUp(p)
 		todo = todo || !v.Scanned
 		mine[p.Source.Partition], known[p.Source.Partition] = &v, v
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"freshet"
+	"freshet/stream"
 )
 
 func TestALaneThatCatchesUpTakesLargeBatches(t *testing.T) {
@@ -40,5 +41,28 @@ func TestALaneThatCatchesUpGivesWay(t *testing.T) {
 	}
 	if d := waited(time.Second); d != 4*yieldEach {
 		t.Errorf("live traffic is behind, and the lane waited for %v, want all it may", d)
+	}
+}
+
+// A lane that has done nothing yet has no lag that anybody knows of: it has not caught up for that.
+func TestALaneHasNotCaughtUpBeforeItsFirstBatch(t *testing.T) {
+	status := func(state string, applied, end int64, lag time.Duration) stream.PartitionStatus {
+		return stream.PartitionStatus{State: state, Progress: stream.Progress{Applied: applied, End: end, Lag: lag}}
+	}
+	for _, c := range []struct {
+		what   string
+		at     stream.PartitionStatus
+		caught bool
+	}{
+		{"before its first batch", status(stream.StateRunning, 0, 50_000, 0), false},
+		{"before it knows the log's end", status(stream.StateStarting, 0, 0, 0), false},
+		{"far behind", status(stream.StateRunning, 10, 50_000, time.Hour), false},
+		{"close behind", status(stream.StateRunning, 49_000, 50_000, 20*time.Millisecond), true},
+		{"at the end", status(stream.StateRunning, 50_000, 50_000, 0), true},
+		{"of a clock that runs behind, close to the end", status(stream.StateRunning, 49_990, 50_000, 0), true},
+	} {
+		if got := caughtUp(c.at); got != c.caught {
+			t.Errorf("%s: %v, want %v", c.what, got, c.caught)
+		}
 	}
 }
