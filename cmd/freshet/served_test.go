@@ -152,6 +152,7 @@ func TestCommandLineOnServers(t *testing.T) {
 			e.Setenv("FRESHET_ONNXRUNTIME", s.cfg.Model.Library)
 			e.Setenv("FRESHET_ENCODER", "none")
 			e.Setenv("FRESHET_MODEL_BUNDLE", filepath.Join(root, "models/bundles/shop"))
+			e.Setenv("OTHER_BUNDLE", filepath.Join(root, "models/bundles/beauty"))
 			e.Setenv("FRESHET_KAFKA_BROKERS", s.servers.KafkaAddr())
 			e.Setenv("FRESHET_REDIS_ADDRS", s.servers.RedisAddr())
 			return nil

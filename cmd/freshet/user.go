@@ -156,7 +156,7 @@ func showUser(ctx context.Context, cfg Config, s *featurestore.Redis, user strin
 		out.Sequence = append(out.Sequence, shownEntry{e.ItemID, titles[e.ItemID], e.Type, freshet.FormatTime(e.Time)})
 	}
 	if !o.stored {
-		if err := account(ctx, cfg, o.log, &out); err != nil {
+		if err := account(ctx, cfg, s, o.log, &out); err != nil {
 			return fmt.Errorf("explain the lists of %s (--stored shows them without): %w", user, err)
 		}
 		for _, r := range out.Removed {

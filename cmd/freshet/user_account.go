@@ -3,20 +3,36 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
 
 	"freshet"
+	"freshet/featurestore"
 	"freshet/internal/recommend"
 )
 
 // account works out the exact reasons of a user's lists, and what rules kept out of them, with the model, the catalogue and the counts
 // as the store has them. Trends and what is new are not stored whole: they take no part.
-func account(ctx context.Context, cfg Config, log *zap.Logger, u *shownUser) error {
+func account(ctx context.Context, cfg Config, s *featurestore.Redis, log *zap.Logger, u *shownUser) error {
+	table, err := s.Lanes(ctx)
+	if err != nil {
+		return err
+	}
+	row, listed := table.Lanes[cfg.Lane]
+	if listed { // its bundle and its surfaces, not this machine's
+		if cfg, err = cfg.forLane(row); err != nil {
+			return fmt.Errorf("lane %s: %w", row.Name, err)
+		}
+	}
 	f, err := openForecaster(ctx, cfg, log.WithOptions(zap.IncreaseLevel(zap.WarnLevel)))
 	if err != nil {
 		return errors.Join(err, f.close())
+	}
+	if got := fingerprintOf(f.bundle); listed && row.Fingerprint != "" && got != row.Fingerprint {
+		return errors.Join(fmt.Errorf("lane %s serves the bundle with fingerprint %s, %s has %s: name the lane's bundle with --set model.bundle=DIR",
+			row.Name, row.Fingerprint, cfg.Model.Bundle, got), f.close())
 	}
 	a, err := f.account(ctx, cfg, u)
 	if err := errors.Join(err, f.close()); err != nil {
