@@ -18,7 +18,7 @@ type CovisitBlock struct {
 // NewItemsBlock bounds the exploration of new items.
 type NewItemsBlock struct {
 	MaxAge Duration `yaml:"max_age" doc:"an item is new for so long after its published_at, or after it was first heard of"`
-	Budget int      `yaml:"budget" doc:"it is explored until it was met so often"`
+	Budget int      `yaml:"budget" doc:"it is explored until it was shown (by impressions) or met so often, by each worker"`
 }
 
 // PopularBlock says how fast popularity and trends forget.

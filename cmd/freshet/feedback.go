@@ -28,7 +28,7 @@ func feedbackGroup(c Config) string { return c.Kafka.Group + "-feedback" }
 
 // openFeedback opens the join, or gives nil where none is configured.
 func openFeedback(cfg Config, store *featurestore.Redis, producer *stream.Producer, decoder *stream.Decoder, types *freshet.EventTypes,
-	metrics *telemetry.Metrics, arms *arms, log *zap.Logger) (*feedbackPart, error) {
+	metrics *telemetry.Metrics, arms *arms, shown func(item string), log *zap.Logger) (*feedbackPart, error) {
 	if !cfg.Feedback.Enabled {
 		return nil, nil
 	}
@@ -44,7 +44,7 @@ func openFeedback(cfg Config, store *featurestore.Redis, producer *stream.Produc
 		}
 		return producer.Publish(ctx, cfg.Kafka.Topics.Examples, records)
 	}
-	seen := &seenBy{Metrics: metrics, arms: arms, surfaces: map[string]bool{}}
+	seen := &seenBy{Metrics: metrics, arms: arms, shown: shown, surfaces: map[string]bool{}}
 	for _, s := range cfg.Surfaces {
 		seen.surfaces[s.Name] = true
 	}
@@ -63,6 +63,7 @@ func openFeedback(cfg Config, store *featurestore.Redis, producer *stream.Produc
 type seenBy struct {
 	*telemetry.Metrics
 	arms     *arms
+	shown    func(item string)
 	surfaces map[string]bool
 }
 
@@ -76,7 +77,8 @@ func (s *seenBy) surface(name string) string {
 	return "other"
 }
 
-func (s *seenBy) Shown(user, lane, surface, source string) {
+func (s *seenBy) Shown(user, item, lane, surface, source string) {
+	s.shown(item)
 	s.arms.add(lane, user, rules.Shown)
 	s.Metrics.Shown(firstOf(lane, "unknown"), s.surface(surface), firstOf(source, "unknown"))
 }

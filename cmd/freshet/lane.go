@@ -151,7 +151,7 @@ func (l *lane) openConsumer(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	l.feedback, err = openFeedback(l.cfg, l.store, l.w.producer, l.w.decoder, l.w.types, l.w.metrics, l.w.arms, l.log)
+	l.feedback, err = openFeedback(l.cfg, l.store, l.w.producer, l.w.decoder, l.w.types, l.w.metrics, l.w.arms, l.sources.fresh.Shown, l.log)
 	return err
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // New proposes items that came lately and that hardly anybody has met: the source of exploration slots. An item stays a candidate
-// until it was met Budget times by this worker's users or is older than MaxAge. Its score is the sequence model's logit, so that
+// until it was shown to or met by this worker's users Budget times or is older than MaxAge. Its score is the sequence model's logit, so that
 // the users who may like it explore it.
 type New struct {
 	index  Index
@@ -65,12 +65,22 @@ func (s *New) Learn(lessons []freshet.Lesson) {
 	defer s.mu.Unlock()
 	for i := range lessons {
 		for k := range lessons[i].Event.Items {
-			id := lessons[i].Event.Items[k].ItemID
-			if n := s.items[id]; n != nil {
-				if n.met++; n.met >= s.budget {
-					s.drop(id)
-				}
-			}
+			s.spend(lessons[i].Event.Items[k].ItemID)
+		}
+	}
+}
+
+// Shown notes that an item was before a user's eyes. That spends the budget too: an item that is shown and that nobody takes is explored.
+func (s *New) Shown(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spend(id)
+}
+
+func (s *New) spend(id string) {
+	if n := s.items[id]; n != nil {
+		if n.met++; n.met >= s.budget {
+			s.drop(id)
 		}
 	}
 }

@@ -50,6 +50,7 @@ type State struct {
 // Move is something to count once the state is saved: an item that was shown, or clicked (its first outcome that extends).
 type Move struct {
 	Lane, Surface, Source string // "" = not known
+	ItemID                string
 	Clicked               bool
 }
 
@@ -183,7 +184,7 @@ func (x *Exposure) show(item string, at int64, list *List, moves *[]Move) {
 		}
 	}
 	x.Items = append(x.Items, shown)
-	*moves = append(*moves, Move{Lane: x.Lane, Surface: x.Surface, Source: shown.Source})
+	*moves = append(*moves, Move{Lane: x.Lane, Surface: x.Surface, Source: shown.Source, ItemID: item})
 }
 
 // join adds a behaviour to the exposure that it follows.
@@ -193,7 +194,7 @@ func (s *State) join(e *freshet.Event, effect freshet.Effect, r *Rules) (changed
 		if x, item := s.shownLast(e, e.Items[i].ItemID, r); item != nil {
 			if len(item.Outcomes) < maxOutcomes && !slices.ContainsFunc(item.Outcomes, func(b Outcome) bool { return b.EventID == e.ID }) {
 				if effect == freshet.Extend && !slices.ContainsFunc(item.Outcomes, func(b Outcome) bool { return !r.rejects(&b) }) {
-					s.moves = append(s.moves, Move{Lane: x.Lane, Surface: x.Surface, Source: item.Source, Clicked: true})
+					s.moves = append(s.moves, Move{Lane: x.Lane, Surface: x.Surface, Source: item.Source, ItemID: item.ItemID, Clicked: true})
 				}
 				item.Outcomes, changed = append(item.Outcomes, o), true
 			}

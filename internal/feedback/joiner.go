@@ -42,7 +42,7 @@ type Publisher func(ctx context.Context, records []Record) error
 // Observer hears what was counted; telemetry implements it.
 type Observer interface {
 	// Shown counts one item before a user's eyes, Clicked its first outcome. "" = the list had been replaced before the impression came.
-	Shown(user, lane, surface, source string)
+	Shown(user, item, lane, surface, source string)
 	Clicked(user, lane, surface, source string)
 	// Examples counts what was published.
 	Examples(n int)
@@ -382,7 +382,7 @@ func (j *Joiner) save(ctx context.Context, tasks []*joining) (again []*joining, 
 			if m.Clicked {
 				j.obs.Clicked(t.user, m.Lane, m.Surface, m.Source)
 			} else {
-				j.obs.Shown(t.user, m.Lane, m.Surface, m.Source)
+				j.obs.Shown(t.user, m.ItemID, m.Lane, m.Surface, m.Source)
 			}
 		}
 	}

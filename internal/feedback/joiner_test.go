@@ -44,9 +44,9 @@ func openStore(t testing.TB) *featurestore.Redis {
 // counted is an Observer that adds up.
 type counted struct{ shown, clicked, examples int }
 
-func (c *counted) Shown(string, string, string, string)   { c.shown++ }
-func (c *counted) Clicked(string, string, string, string) { c.clicked++ }
-func (c *counted) Examples(n int)                         { c.examples += n }
+func (c *counted) Shown(string, string, string, string, string) { c.shown++ }
+func (c *counted) Clicked(string, string, string, string)       { c.clicked++ }
+func (c *counted) Examples(n int)                               { c.examples += n }
 
 // start is the log's first moment.
 const start = 1_700_000_000_000
