@@ -107,11 +107,14 @@ func (w *benchWindow) passed(events, lists int) {
 	}
 }
 
-func (w *benchWindow) startProfile() error {
-	if w.profile == "" {
+func (w *benchWindow) startProfile() error { return startProfile(w.profile) }
+
+// startProfile writes a CPU profile to a file; "" = none.
+func startProfile(path string) error {
+	if path == "" {
 		return nil
 	}
-	f, err := os.Create(w.profile)
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
