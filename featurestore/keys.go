@@ -80,6 +80,9 @@ func (k keys) open(s freshet.Source) string {
 // lease is held by the worker that does something for all of them.
 func (k keys) lease(task string) string { return k.lane + "lease:" + task }
 
+// keeper is the lease of something that all lanes share.
+func (k keys) keeper(task string) string { return k.prefix + "lease:" + task }
+
 func (k keys) sentinel(group, tag string) string {
 	return k.lane + "sentinel:" + freshet.EscapeID(group) + ":{" + tag + "}"
 }

@@ -104,10 +104,10 @@ func (r *Redis) Lease(ctx context.Context, task, holder string, length time.Dura
 	return true, nil
 }
 
-// KeepLease takes a task for a while, or goes on with it; false = somebody else has it.
+// KeepLease takes a task that all lanes share for a while, or goes on with it; false = somebody else has it.
 func (r *Redis) KeepLease(ctx context.Context, task, holder string, length time.Duration) (bool, error) {
 	cmds := r.run(ctx, 1, 1, func(int) redis.Cmder {
-		return call(ctx, leaseScript, []string{r.keys.lease(task)}, holder, length.Milliseconds())
+		return call(ctx, leaseScript, []string{r.keys.keeper(task)}, holder, length.Milliseconds())
 	})
 	kept, err := cmds[0].(*redis.Cmd).Int()
 	if err != nil {
@@ -118,7 +118,7 @@ func (r *Redis) KeepLease(ctx context.Context, task, holder string, length time.
 
 // Note leaves a number beside a task's lease for whoever does it next, Noted reads it; 0 = none.
 func (r *Redis) Note(ctx context.Context, task string, n int64) error {
-	if err := r.client.Set(ctx, r.keys.lease(task)+":note", n, 0).Err(); err != nil {
+	if err := r.client.Set(ctx, r.keys.keeper(task)+":note", n, 0).Err(); err != nil {
 		return r.failed("note how far "+task+" is", err)
 	}
 	return nil
@@ -126,11 +126,22 @@ func (r *Redis) Note(ctx context.Context, task string, n int64) error {
 
 // Noted is the other half of Note.
 func (r *Redis) Noted(ctx context.Context, task string) (int64, error) {
-	n, err := r.client.Get(ctx, r.keys.lease(task)+":note").Int64()
+	n, err := r.client.Get(ctx, r.keys.keeper(task)+":note").Int64()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return 0, r.failed("read how far "+task+" is", err)
 	}
 	return n, nil
+}
+
+// LeaveLease gives a shared task back before its time, if it is the holder's.
+func (r *Redis) LeaveLease(ctx context.Context, task, holder string) error {
+	if mine, err := r.KeepLease(ctx, task, holder, time.Second); err != nil || !mine {
+		return err
+	}
+	if err := r.client.Del(ctx, r.keys.keeper(task)).Err(); err != nil {
+		return r.failed("leave the lease of "+task, err)
+	}
+	return nil
 }
 
 // EndLease gives a task back before its time.

@@ -119,7 +119,7 @@ func (k *itemKeeper) run(ctx context.Context) {
 	defer cancel()
 	for s, p := range k.all() {
 		if p.mine {
-			_ = k.store.EndLease(ctx, keeperTask(s))
+			_ = k.store.LeaveLease(ctx, keeperTask(s), k.holder)
 		}
 	}
 }
