@@ -14,11 +14,13 @@ import (
 	"freshet/models"
 )
 
-// BenchmarkHandle is what the middle costs by itself: a store in memory, batches of 128 events of users with full windows, every profile
-// held hot. FRESHET_BENCH_BUNDLE names a bundle (deployments/bench/bundle.py); default the shop's.
+// BenchmarkHandle is what the middle costs by itself: a store in memory, batches of events of users with full windows, every profile
+// held hot. Late events are folded anew in as many rounds as the window has entries, which large batches share. FRESHET_BENCH_BUNDLE names a bundle (deployments/bench/bundle.py); default the shop's.
 func BenchmarkHandle(b *testing.B) {
-	for _, late := range []float64{0, .01} {
-		b.Run(fmt.Sprintf("batch=128/late=%g", late), func(b *testing.B) { benchmarkHandle(b, 128, late) })
+	for _, batch := range []int{1, 128, 512} {
+		for _, late := range []float64{0, .01} {
+			b.Run(fmt.Sprintf("batch=%d/late=%g", batch, late), func(b *testing.B) { benchmarkHandle(b, batch, late) })
+		}
 	}
 }
 

@@ -164,7 +164,7 @@ func DefaultConfig() Config {
 		Kafka: KafkaConfig{Brokers: []string{"127.0.0.1:9092"},
 			Topics: Topics{Events: "events", Items: "items", Recommendations: "recommendations", Examples: "training-examples", DeadLetters: "events.dlq"},
 			Create: true, Partitions: 8, Replication: 1, Retention: Duration(7 * 24 * time.Hour),
-			Group: "freshet", Start: "earliest", Session: Duration(10 * time.Second), BatchMax: 128,
+			Group: "freshet", Start: "earliest", Session: Duration(10 * time.Second), BatchMax: 512,
 			Linger: Duration(2 * time.Millisecond), LossWindow: Duration(3 * time.Second)},
 		Redis:     RedisConfig{Addrs: []string{"127.0.0.1:6379"}, Prefix: "freshet", TTL: Duration(30 * 24 * time.Hour)},
 		Model:     ModelConfig{Bundle: "models/bundles/shop", Device: "auto", FallBack: true, Threads: 1, State: "fp32"},
