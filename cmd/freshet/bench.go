@@ -56,7 +56,7 @@ func newBenchCommand(g *globals) *cobra.Command {
 	drain.Flags().StringVar(&metrics, "metrics", "http://127.0.0.1:9464/metrics", "the worker's metrics page")
 	drain.Flags().StringVar(&lane, "lane", freshet.LiveLane, "lane that works it off")
 	drain.Flags().Int64Var(&records, "records", 0, "records on the topic")
-	cmd.AddCommand(newBenchPipelineCommand(g, &asJSON), newBenchCatalogueCommand(g, &asJSON), newBenchIndexCommand(g, &asJSON), newBenchStepCommand(g, &asJSON),
+	cmd.AddCommand(newBenchPipelineCommand(g, &asJSON), newBenchCatalogueCommand(g, &asJSON), newBenchIndexCommand(g, &asJSON), newBenchStepCommand(g, &asJSON), newBenchListCommand(g, &asJSON),
 		newBenchPromoteCommand(g, &asJSON), newBenchVisitsCommand(g, &asJSON), fresh, drain)
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"freshet"
 	"freshet/internal/evaluate"
 	"freshet/internal/recommend"
 )
@@ -37,7 +38,7 @@ func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 	run.Seen = seen
 	counts := evaluate.NewCounts(e.data.Items.Len(), evaluate.DefaultCountsConfig()) // taught by their own row; the engine fuses what they know so far
 	fused := &countsSource{data: e.data, counts: counts}
-	rows, err := e.prequentialRows(seen, fused)
+	rows, live, err := e.prequentialRows(seen, fused)
 	if err != nil {
 		return nil, err
 	}
@@ -59,11 +60,15 @@ func prequential(ctx context.Context, e *evaluation) (*evaluate.Report, error) {
 		return nil, err
 	}
 	bar.finish(len(e.data.Events))
-	return ranked.Report(e.bundle.ID(), cfg), nil
+	report := ranked.Report(e.bundle.ID(), cfg)
+	if e.o.adapt {
+		report.Weights = []evaluate.Weights{{When: "at first", Sources: e.weights(e.o.weight)}, {When: "at last", Sources: live.Weights(freshet.HomeSurface)}}
+	}
+	return report, nil
 }
 
 // prequentialRows are the engine, and what it would be with weights that stay, or with lists that are refreshed now and then.
-func (e *evaluation) prequentialRows(seen *evaluate.Seen, counts *countsSource) ([]evaluate.Row, error) {
+func (e *evaluation) prequentialRows(seen *evaluate.Seen, counts *countsSource) (rows []evaluate.Row, serving refreshing, err error) {
 	weights := e.weights(e.o.weight)
 	home := e.wholeCatalogue(weights)
 	if e.o.adapt {
@@ -71,19 +76,19 @@ func (e *evaluation) prequentialRows(seen *evaluate.Seen, counts *countsSource) 
 	}
 	engine, err := e.engineOf(seen, home, counts)
 	if err != nil {
-		return nil, err
+		return nil, engine, err
 	}
 	engine.PauseLearning(true) // not from what the model was trained on
 	live := evaluate.NewLive("live", e.data, seen, engine, 64)
 	live.Starts = func() { engine.PauseLearning(false) }
 	if !e.o.adapt {
-		return []evaluate.Row{live, live.Refreshed("10min", 10*time.Minute), live.Refreshed("daily", 24*time.Hour)}, nil
+		return []evaluate.Row{live, live.Refreshed("10min", 10*time.Minute), live.Refreshed("daily", 24*time.Hour)}, engine, nil
 	}
 	fixed, err := e.engineOf(seen, e.wholeCatalogue(weights), counts)
 	if err != nil {
-		return nil, err
+		return nil, engine, err
 	}
-	return []evaluate.Row{live, evaluate.NewLive("fixed weights", e.data, seen, fixed, 64)}, nil
+	return []evaluate.Row{live, evaluate.NewLive("fixed weights", e.data, seen, fixed, 64)}, engine, nil
 }
 
 // exploring is the live row again as a list of ten places, the last of which are kept for what the bundle was not trained on.
@@ -112,7 +117,7 @@ func (e *evaluation) exploring(seen *evaluate.Seen, counts recommend.Source) (ev
 func (e *evaluation) adaptation() recommend.Adapt {
 	var a recommend.Adapt
 	for i := range e.cfg.Surfaces {
-		if s := e.cfg.Surfaces[i].surface(); s.Name == "home" {
+		if s := e.cfg.Surfaces[i].surface(); s.Name == freshet.HomeSurface {
 			a = s.Adapt
 		}
 	}

@@ -96,7 +96,11 @@ func (e *evaluation) tune(ctx context.Context, t *tuneOptions, w io.Writer) erro
 	return err
 }
 
-// tunedConfig is the configuration with the home surface's weights and the temperatures replaced. Weights sum to 1.
+// leastTuned is the share that a source keeps which added nothing to the events that were tuned on: weights that adapt cannot bring back
+// what has none.
+const leastTuned = 0.02
+
+// tunedConfig is the configuration with the home surface's weights and the temperatures replaced. Weights sum to about 1.
 func (e *evaluation) tunedConfig(names []string, r *evaluate.Tuning) *tuned {
 	out := &tuned{Surfaces: slices.Clone(e.cfg.Surfaces)}
 	out.Fusion.Temperatures = map[string]float64{}
@@ -105,10 +109,8 @@ func (e *evaluation) tunedConfig(names []string, r *evaluate.Tuning) *tuned {
 		sum += w
 	}
 	for k, n := range names {
-		if w := r.Weights[k] / sum; w >= 0.005 {
-			weights[n] = round(w, 3)
-			out.Fusion.Temperatures[n] = round(r.Temperatures[k], 3)
-		}
+		weights[n] = round(max(r.Weights[k]/sum, leastTuned), 3)
+		out.Fusion.Temperatures[n] = round(r.Temperatures[k], 3)
 	}
 	for i := range out.Surfaces {
 		if out.Surfaces[i].Name == freshet.HomeSurface {

@@ -3,6 +3,8 @@ package evaluate
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,6 +31,7 @@ type Report struct {
 	FusionTrials []Trial      `json:"fusion_trials,omitempty"`
 	Rows         []RowReport  `json:"rows,omitempty"`
 	Differences  []Comparison `json:"differences,omitempty"`
+	Weights      []Weights    `json:"weights,omitempty"` // of the sources, where they adapt
 	Seconds      float64      `json:"seconds,omitempty"` // wall time of the evaluation
 
 	ranks *Ranks
@@ -49,6 +52,12 @@ type WarmCold struct {
 	HR10ColdCI   Interval `json:"hr10_cold_ci"`
 	NDCG10Cold   float64  `json:"ndcg10_cold"`
 	NDCG10ColdCI Interval `json:"ndcg10_cold_ci"`
+}
+
+// Weights are the weights of a fusion at one moment.
+type Weights struct {
+	When    string             `json:"when"`
+	Sources map[string]float64 `json:"sources"`
 }
 
 // RowReport are the figures of one row.
@@ -304,6 +313,15 @@ func (r *Report) Table(w io.Writer) error {
 	t.Flush()
 	r.segmentTable(&b)
 	r.differenceTable(&b)
+	for _, w := range r.Weights {
+		fmt.Fprintf(&b, "\nweights %s:", w.When)
+		for _, name := range slices.Sorted(maps.Keys(w.Sources)) {
+			fmt.Fprintf(&b, " %s %.3f", name, w.Sources[name])
+		}
+	}
+	if len(r.Weights) > 0 {
+		b.WriteByte('\n')
+	}
 	if r.FusionWeight != nil {
 		fmt.Fprintf(&b, "\nfusion weight %g, chosen on validation\n", *r.FusionWeight)
 	}

@@ -82,6 +82,9 @@ func (c *chooser) pin() {
 			flags = flagsOf(c.who.Profile, id)
 		}
 		if flags&flagPlaced == 0 && c.allowed(id, flags) {
+			if at >= 0 {
+				c.p.final(at)
+			}
 			c.put(pick{at: at, id: id, why: "pinned"}, id)
 		}
 	}
@@ -132,6 +135,7 @@ func (c *chooser) explore() {
 	var among []int32
 	for i := range c.p.items {
 		if c.p.from[i]&c.s.explore != 0 && c.p.flags[i]&flagPlaced == 0 {
+			c.p.final(int32(i))
 			among = append(among, int32(i))
 		}
 	}
@@ -190,11 +194,20 @@ func (c *chooser) diversify(places int) {
 			vectors[n], norms[n] = v, float32(math.Sqrt(float64(dot(v, v))))
 		}
 	}
+	var items []*freshet.Item // of the candidates, where there are caps; what a cap refuses once it refuses for good
+	refused := make([]bool, len(among))
+	if c.caps != nil {
+		items = make([]*freshet.Item, len(among))
+		for n, i := range among {
+			items[n] = c.e.itemOf(c.p.items[i])
+			refused[n] = c.caps.refuse(items[n]) != ""
+		}
+	}
 	dial := c.s.Diversity
 	for len(c.p.kept) < places {
 		best, most := -1, math.Inf(-1)
 		for n, i := range among {
-			if c.p.flags[i]&flagPlaced != 0 || c.caps != nil && c.caps.refuse(c.e.itemOf(c.p.items[i])) != "" {
+			if c.p.flags[i]&flagPlaced != 0 || refused[n] {
 				continue
 			}
 			relevance := 1.0
@@ -209,6 +222,11 @@ func (c *chooser) diversify(places int) {
 			return
 		}
 		c.put(pick{at: among[best]}, c.p.items[among[best]])
+		for n := range items {
+			if a, b := items[n], items[best]; a != nil && b != nil && !refused[n] && (a.Brand == b.Brand || overlap(a.Categories, b.Categories)) {
+				refused[n] = c.caps.refuse(a) != ""
+			}
+		}
 		for n := range among {
 			if vectors[n] != nil && vectors[best] != nil && norms[n] > 0 && norms[best] > 0 {
 				likeness[n] = max(likeness[n], float64(dot(vectors[n], vectors[best])/(norms[n]*norms[best])))
@@ -218,11 +236,18 @@ func (c *chooser) diversify(places int) {
 }
 
 func dot(a, b []float32) float32 {
-	var sum float32
-	for i := range a {
-		sum += a[i] * b[i]
+	var s0, s1, s2, s3 float32 // apart, so that no addition waits for the one before
+	i := 0
+	for b = b[:len(a)]; i+4 <= len(a); i += 4 {
+		s0 += a[i] * b[i]
+		s1 += a[i+1] * b[i+1]
+		s2 += a[i+2] * b[i+2]
+		s3 += a[i+3] * b[i+3]
 	}
-	return sum
+	for ; i < len(a); i++ {
+		s0 += a[i] * b[i]
+	}
+	return s0 + s1 + s2 + s3
 }
 
 // caps counts brands and categories of one list.

@@ -68,7 +68,8 @@ type Learner interface {
 type Observer interface {
 	// Event counts one event by its type and what became of it.
 	Event(eventType string, outcome freshet.Outcome)
-	// Stage reports how long a stage of a batch took: load, apply, fold, rank, save.
+	// Stage reports how long a stage of a batch took: load, apply, fold, rank, save; and the parts of rank: search, vote, score, fuse,
+	// choose, explain, encode.
 	Stage(stage string, took time.Duration)
 	// Refold counts a state folded anew: late, bundle, corrupt, query.
 	Refold(reason string)

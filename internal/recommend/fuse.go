@@ -36,20 +36,62 @@ func (e *Engine) fuse(s *Surface, p *pool) {
 		if s.Fusion == Reciprocal {
 			p.fused[i] = math.Log(p.fused[i])
 		}
-		if len(s.boosts) > 0 {
-			v, _ := e.verdictOn(s, p.items[i])
-			p.fused[i] += v.boost
-		}
 		if p.from[i]&s.mask != 0 {
 			p.order = append(p.order, int32(i))
 		}
 	}
-	p.sorted = 0
+	p.sorted, p.raw, p.boost = 0, p.fused, nil
+	if len(s.boosts) == 0 {
+		return
+	}
+	p.raw, p.lift, p.taken, p.open, p.lifted = append(p.rawOwn[:0], p.fused...), s.lift, 0, p.open[:0], p.lifted[:0]
+	p.rawOwn = p.raw
+	p.boost = func(at int32) float64 {
+		v, _ := e.verdictOn(s, p.items[at])
+		return v.boost
+	}
+}
+
+// final makes a place's score what boosts make of it.
+func (p *pool) final(at int32) float64 {
+	if p.boost != nil {
+		p.fused[at] = p.raw[at] + p.boost(at)
+	}
+	return p.fused[at]
 }
 
 // place gives the n-th best place (from 0), false behind the last. Most lists need a few more than they are long, so only as many are
-// put in order as are asked for.
+// put in order as are asked for. Boosts are expressions over items, and cost more than all else: one is worked out only where an item is
+// within the greatest possible boost of the places that are wanted.
 func (p *pool) place(n int) (int32, bool) {
+	if p.boost == nil {
+		return p.inOrder(n)
+	}
+	for len(p.lifted) <= n {
+		next, more := p.inOrder(p.taken)
+		best := -1
+		for i := range p.open {
+			if best < 0 || p.above(p.open[i], p.open[best]) {
+				best = i
+			}
+		}
+		switch {
+		case best >= 0 && (!more || p.fused[p.open[best]] > p.raw[next]+p.lift): // nothing behind can come before it
+			p.lifted = append(p.lifted, p.open[best])
+			p.open[best] = p.open[len(p.open)-1]
+			p.open = p.open[:len(p.open)-1]
+		case more:
+			p.final(next)
+			p.open, p.taken = append(p.open, next), p.taken+1
+		default:
+			return 0, false
+		}
+	}
+	return p.lifted[n], true
+}
+
+// inOrder is place without boosts.
+func (p *pool) inOrder(n int) (int32, bool) {
 	if n >= len(p.order) {
 		return 0, false
 	}
@@ -57,7 +99,7 @@ func (p *pool) place(n int) (int32, bool) {
 		rest := p.order[p.sorted:]
 		chunk := min(len(rest), max(32, p.sorted))
 		p.partition(rest, chunk)
-		slices.SortFunc(rest[:chunk], p.byFused)
+		slices.SortFunc(rest[:chunk], p.byRaw)
 		p.sorted += chunk
 	}
 	return p.order[n], true
@@ -70,10 +112,10 @@ func (p *pool) partition(places []int32, n int) {
 		pivot := places[(from+to)/2]
 		i, j := from, to
 		for i <= j {
-			for p.above(places[i], pivot) {
+			for p.aboveRaw(places[i], pivot) {
 				i++
 			}
-			for p.above(pivot, places[j]) {
+			for p.aboveRaw(pivot, places[j]) {
 				j--
 			}
 			if i <= j {
@@ -96,6 +138,21 @@ func (p *pool) partition(places []int32, n int) {
 func (p *pool) above(a, b int32) bool {
 	x, y := p.fused[a], p.fused[b]
 	return x > y || x == y && a < b
+}
+
+func (p *pool) aboveRaw(a, b int32) bool {
+	x, y := p.raw[a], p.raw[b]
+	return x > y || x == y && a < b
+}
+
+func (p *pool) byRaw(a, b int32) int {
+	switch {
+	case a == b:
+		return 0
+	case p.aboveRaw(a, b):
+		return -1
+	}
+	return 1
 }
 
 func (p *pool) byFused(a, b int32) int {

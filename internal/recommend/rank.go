@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"strings"
 	"time"
 
 	"freshet"
@@ -33,7 +34,8 @@ func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 	for i, t := range changed {
 		subjects[i] = t.subject()
 	}
-	return e.lists(ctx, subjects, nil, func(n int, s *Surface, l list) {
+	var lap laps
+	err := e.lists(ctx, subjects, &lap, nil, func(n int, s *Surface, l list) {
 		t := changed[n]
 		if e.judge != nil && s.Name == freshet.HomeSurface {
 			t.listed.list = idsOf(l.items)
@@ -46,6 +48,9 @@ func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 		}
 		t.records = append(t.records, freshet.Record{Surface: s.Name, Value: e.record(t, s.Name, &l)})
 	})
+	lap.end(lapEncode)
+	lap.report(e.obs)
+	return err
 }
 
 // maxDepth bounds how deep a source is asked when rules hide what it proposes.
@@ -65,7 +70,7 @@ type trace func(subject int, s *Surface, item, rule string)
 // lists makes every surface's list for every subject: each source proposes, the union is scored by every source, each surface fuses
 // and chooses. Surfaces whose rules hide so much that places stay empty are asked again, deeper. take hears each list once, the
 // surfaces of a subject in order.
-func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, hear trace, take func(subject int, s *Surface, l list)) error {
+func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, lap *laps, hear trace, take func(subject int, s *Surface, l list)) error {
 	short := make([]uint32, len(subjects)) // surfaces whose list is not final, a bit each
 	open := make([]int, len(subjects))
 	for i := range open {
@@ -73,13 +78,14 @@ func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, hear tra
 	}
 	done := make([]list, len(subjects)*len(e.cfg.Surfaces))
 	for scale := 1; len(open) > 0; scale *= 4 {
-		proposals, depths, err := e.propose(ctx, subjects, open, short, scale)
+		lap.begin()
+		proposals, depths, err := e.propose(ctx, subjects, lap, open, short, scale)
 		if err != nil {
 			return err
 		}
 		again := open[:0:0]
 		for i, n := range open {
-			left, err := e.compose(ctx, &subjects[n], proposals[i], depths[i*len(e.sources):(i+1)*len(e.sources)], short[n], func(s *Surface, rule, item string) {
+			left, err := e.compose(ctx, &subjects[n], lap, proposals[i], depths[i*len(e.sources):(i+1)*len(e.sources)], short[n], func(s *Surface, rule, item string) {
 				if hear != nil {
 					hear(n, s, item, rule)
 				}
@@ -111,7 +117,7 @@ func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, hear tra
 
 // propose asks the batch sources for the open subjects, each as deep as his surface that looks deepest. depths are [subject][source],
 // 0 = not asked; voters are asked later, a subject at a time. What a subject gets does not depend on who shares the batch.
-func (e *Engine) propose(ctx context.Context, subjects []freshet.Subject, open []int, short []uint32, scale int) (lists [][][]freshet.Candidate, depths []int, err error) {
+func (e *Engine) propose(ctx context.Context, subjects []freshet.Subject, lap *laps, open []int, short []uint32, scale int) (lists [][][]freshet.Candidate, depths []int, err error) {
 	asked, most := make([]freshet.Subject, len(open)), make([]int, len(e.sources))
 	depths = make([]int, len(open)*len(e.sources))
 	for i, n := range open {
@@ -136,6 +142,11 @@ func (e *Engine) propose(ctx context.Context, subjects []freshet.Subject, open [
 		}
 		for i := range got {
 			lists[i][k] = got[i][:min(len(got[i]), depths[i*len(e.sources)+k])]
+		}
+		if strings.HasPrefix(src.Name(), "sequence") {
+			lap.end(lapSearch)
+		} else {
+			lap.end(lapVote)
 		}
 	}
 	return lists, depths, nil
@@ -166,7 +177,7 @@ func (e *Engine) depthsOf(p *freshet.Profile, short uint32, scale int, depths []
 }
 
 // compose makes the lists of one subject on the surfaces that are still short, and tells which stay short though the sources have more.
-func (e *Engine) compose(ctx context.Context, who *freshet.Subject, proposals [][]freshet.Candidate, depths []int, short uint32,
+func (e *Engine) compose(ctx context.Context, who *freshet.Subject, lap *laps, proposals [][]freshet.Candidate, depths []int, short uint32,
 	hear func(s *Surface, rule, item string), take func(s *Surface, l list)) (left uint32, err error) {
 	p := pools.Get().(*pool)
 	defer p.release()
@@ -183,6 +194,7 @@ func (e *Engine) compose(ctx context.Context, who *freshet.Subject, proposals []
 		}
 		p.propose(k, list)
 	}
+	lap.end(lapVote)
 	if err := p.fillIn(ctx, e.sources, depths, who); err != nil {
 		return 0, err
 	}
@@ -190,6 +202,7 @@ func (e *Engine) compose(ctx context.Context, who *freshet.Subject, proposals []
 	if e.cfg.Inspect != nil {
 		e.cfg.Inspect(who, p.items, p.scores)
 	}
+	lap.end(lapScore)
 	for i := range e.cfg.Surfaces {
 		s := &e.cfg.Surfaces[i]
 		if short&(1<<i) == 0 {
@@ -198,7 +211,9 @@ func (e *Engine) compose(ctx context.Context, who *freshet.Subject, proposals []
 		var l list
 		l.arm, l.propensity, p.mix = e.arm(s, who)
 		e.fuse(s, p)
+		lap.end(lapFuse)
 		e.choose(s, who, p, hear)
+		lap.end(lapChoose)
 		if len(p.kept) < s.K && more&s.asks() != 0 {
 			left |= 1 << i
 			continue
@@ -210,6 +225,7 @@ func (e *Engine) compose(ctx context.Context, who *freshet.Subject, proposals []
 		}
 		l.items = e.explain(s, who, p)
 		take(s, l)
+		lap.end(lapExplain)
 	}
 	return left, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/vm"
 
 	"freshet"
@@ -85,6 +86,35 @@ func compile(surface, rule, source string) (*vm.Program, error) {
 	return p, nil
 }
 
+// clockwise tells whether what an expression says may change though the item does not: it asks for the time, or for an age.
+func clockwise(p *vm.Program) bool {
+	if p == nil {
+		return false
+	}
+	node := p.Node()
+	seen := &clockSeeker{}
+	ast.Walk(&node, seen)
+	return seen.found
+}
+
+type clockSeeker struct{ found bool }
+
+// Visit implements ast.Visitor.
+func (c *clockSeeker) Visit(node *ast.Node) {
+	switch n := (*node).(type) {
+	case *ast.IdentifierNode:
+		c.found = c.found || n.Value == "now"
+	case *ast.StringNode: // a field is named by a string
+		c.found = c.found || n.Value == "age_days" || n.Value == "AgeDays"
+	case *ast.BuiltinNode:
+		c.found = c.found || n.Name == "now"
+	case *ast.CallNode:
+		if id, ok := n.Callee.(*ast.IdentifierNode); ok {
+			c.found = c.found || id.Value == "now"
+		}
+	}
+}
+
 // holds runs an expression. One that fails on an item (an attribute that it has not got) does not hold for it.
 func holds(p *vm.Program, s *scene) bool {
 	v, err := expr.Run(p, *s)
@@ -109,7 +139,7 @@ type facts struct {
 	verdicts []verdict
 }
 
-// verdictFor is how long verdicts hold: an expression may look at the clock.
+// verdictFor is how long a verdict holds where an expression looks at the clock. Others hold as long as the version of the item.
 const verdictFor = time.Second
 
 // verdictOn gives a surface's verdict on an item; a nil item means that the catalogue does not know it.
@@ -131,7 +161,7 @@ func (e *Engine) verdictOn(s *Surface, id string) (verdict, *freshet.Item) {
 	sc := sceneOf(item, now)
 	for i := range e.cfg.Surfaces {
 		f.verdicts[i] = e.cfg.Surfaces[i].verdict(item, &sc)
-		if e.cfg.Surfaces[i].expressions {
+		if e.cfg.Surfaces[i].clockwise {
 			f.until = now.Add(verdictFor).UnixMilli()
 		}
 	}

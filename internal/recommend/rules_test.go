@@ -429,3 +429,25 @@ func (circle) Vector(id string) ([]float32, freshet.VectorKind) {
 	v[n/5%8] = 1
 	return v, freshet.Trained
 }
+
+func TestVerdictsThatDoNotLookAtTheClockAreKept(t *testing.T) {
+	for source, want := range map[string]bool{
+		`item.price < 500`:                               false,
+		`"c1" in item.categories`:                        false,
+		`item.attributes.consumable == true`:             false,
+		`item.age_days > 365`:                            true,
+		`item.published_at > now - duration("24h")`:      true,
+		`item.price > 5 and not (item.age_days < 7)`:     true,
+		`item["age_days"] < 3`:                           true,
+		`item.title == "x" ? item.price > 3 : now > now`: true,
+	} {
+		p, err := compile("home", "filter", source)
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		if got := clockwise(p); got != want {
+			t.Errorf("%s: looks at the clock: %v, want %v", source, got, want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package recommend
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -39,8 +40,10 @@ type Surface struct {
 	hides       uint8
 	itemRules   bool // a rule looks at items
 	expressions bool
+	clockwise   bool // an expression looks at the clock
 	filter      *vm.Program
 	boosts      []*vm.Program
+	lift        float64 // log of the greatest product of factors
 	rebuys      []*vm.Program
 }
 
@@ -121,7 +124,7 @@ func (s *Surface) compile() (err error) {
 	if s.filter, err = compile(s.Name, "filter", s.Filter); err != nil {
 		return err
 	}
-	s.boosts, s.rebuys = nil, nil
+	s.boosts, s.rebuys, s.lift = nil, nil, 1e-9 // sums of the same logarithms in another order differ by less
 	for i, b := range s.Boosts {
 		rule := fmt.Sprintf("boosts[%d]", i)
 		if !(b.Factor > 0) {
@@ -134,7 +137,7 @@ func (s *Surface) compile() (err error) {
 		if err != nil {
 			return err
 		}
-		s.boosts = append(s.boosts, p)
+		s.boosts, s.lift = append(s.boosts, p), s.lift+max(0, math.Log(b.Factor))
 	}
 	for i, r := range s.Rebuys {
 		if r.After < 0 {
@@ -145,6 +148,10 @@ func (s *Surface) compile() (err error) {
 			return err
 		}
 		s.rebuys = append(s.rebuys, p)
+	}
+	s.clockwise = clockwise(s.filter)
+	for _, p := range append(append([]*vm.Program(nil), s.boosts...), s.rebuys...) {
+		s.clockwise = s.clockwise || clockwise(p)
 	}
 	s.itemRules = s.Domain != "" || len(s.Categories) > 0 || s.filter != nil
 	s.expressions = s.filter != nil || len(s.boosts) > 0 || len(s.rebuys) > 0
