@@ -15,7 +15,7 @@ import (
 // and give a user one list for all of his events in them, and it gives way to live traffic, which comes first: before every run of the
 // model other goroutines are let pass, and as long as the live lane of this process is behind, it waits.
 const (
-	catchUpBatch = 2048                  // events
+	catchUpBatch = 4096                  // events
 	yieldAbove   = 30 * time.Millisecond // how far live traffic may fall behind before it is waited for
 	yieldEach    = 5 * time.Millisecond  // between two looks
 	yieldFor     = 2 * time.Second       // waited at most in one batch: live traffic must not starve the lane either

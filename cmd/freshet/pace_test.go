@@ -10,6 +10,7 @@ import (
 
 func TestALaneThatCatchesUpTakesLargeBatches(t *testing.T) {
 	l := &lane{cfg: DefaultConfig()}
+	l.cfg.Kafka.BatchMax = 128
 	for _, c := range []struct{ rate, want int }{{0, catchUpBatch}, {100, 128}, {2000, 500}, {1_000_000, catchUpBatch}} {
 		l.row = freshet.Lane{Rate: c.rate}
 		if got := l.batch(); got != c.want {
