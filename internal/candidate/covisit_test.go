@@ -157,6 +157,46 @@ func TestWorkersShareTheirCounts(t *testing.T) {
 	}
 }
 
+// A worker that dies leaves what it had not given yet (less than a second) and reads again what it had not committed (three seconds). So the
+// shared counts are too high by what was given and comes again, whatever they were before, and no event is missing.
+func TestCountsAfterACrashAreOffByWhatIsReadAgain(t *testing.T) {
+	const (
+		rate            = 200      // events a second
+		committedBehind = 3 * rate // events that come again
+	)
+	cfg := CovisitConfig{HalfLife: 1e6 * time.Hour, Keep: 1000}
+	r := rand.New(rand.NewPCG(11, 0))
+	for _, crash := range []int{20*rate + 10, 60*rate + rate/2, 60*rate + rate - 1} {
+		store := &sharedCounts{rows: map[string]map[string]float64{}}
+		events := make([][2]string, crash+5*rate)
+		for n := range events {
+			events[n] = [2]string{fmt.Sprint("i", r.IntN(50)), fmt.Sprint("i", r.IntN(50))}
+		}
+		from := 0
+		for _, to := range []int{crash, len(events)} {
+			worker := NewCovisit(cfg) // after a crash: a new one, which begins where the last one had committed
+			for n := from; n < to; n++ {
+				visit(worker, events[n][:1], events[n][1], 1000+int64(n))
+				if n%rate == rate-1 || n == len(events)-1 {
+					if err := worker.Sync(t.Context(), store); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			from = to - committedBehind
+		}
+		counted := 0.0
+		for _, row := range store.rows {
+			counted += row[""]
+		}
+		twice := counted - float64(len(events))
+		t.Logf("killed after %d events, %d of them since the last flush: %.0f of %d events are counted twice, %.1f %%", crash, crash%rate, twice, len(events), 100*twice/float64(len(events)))
+		if want := float64(committedBehind - crash%rate); math.Abs(twice-want) > 1 {
+			t.Errorf("%.0f events are counted twice, want %.0f: those that were given and came again", twice, want)
+		}
+	}
+}
+
 // Memory is bounded: rows by Keep, items by MaxItems, and what is met often survives.
 func TestCovisitIsBounded(t *testing.T) {
 	c := NewCovisit(CovisitConfig{Keep: 8, MaxItems: 100})
