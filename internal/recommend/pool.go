@@ -64,6 +64,7 @@ func (p *pool) reset(sources int) {
 	}
 	p.floor, p.opinions = append(p.floor[:0], make([]float32, sources)...), append(p.opinions[:0], make([]freshet.Opinion, sources)...)
 	p.lists = append(p.lists[:0], make([][]freshet.Candidate, sources)...)
+	p.mix, p.boost = nil, nil // of another engine, perhaps
 	clear(p.slots)
 }
 
