@@ -59,6 +59,25 @@ func (l *lane) yield(ctx context.Context, n int) error {
 	return l.giveWay(ctx)
 }
 
+// background bounds how many batches of lanes that catch up are worked on at once: half of the processors stay free for live traffic,
+// which else would wait for a time slice at each of its trips to the store and to the brokers.
+type background chan struct{}
+
+func newBackground() background { return make(background, max(1, runtime.GOMAXPROCS(0)/2)) }
+
+// enter waits until a batch of a lane that has not caught up may be worked on; done lets the next one in.
+func (l *lane) enter(ctx context.Context) (done func(), err error) {
+	if l.caught.Load() || l.w.background == nil {
+		return func() {}, nil
+	}
+	select {
+	case l.w.background <- struct{}{}:
+		return func() { <-l.w.background }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // giveWay waits while live traffic is behind, as long as the batch may.
 func (l *lane) giveWay(ctx context.Context) error {
 	for l.w.liveLag() > yieldAbove && l.pace.left.Add(-int64(yieldEach)) >= 0 {

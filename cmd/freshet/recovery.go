@@ -70,6 +70,11 @@ func (r *recovery) Handle(ctx context.Context, events []freshet.Event) ([]freshe
 	if err := r.l.yield(ctx, len(events)); err != nil { // before the gate: waiting must not hold anybody up
 		return nil, err
 	}
+	done, err := r.l.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	r.gate.RLock()
 	epoch := r.epoch
 	lists, err := r.handle(ctx, events)

@@ -44,6 +44,8 @@ type worker struct {
 	lag   lagSeen          // of the live lane
 	arms  *arms            // how well each lane's users are served
 
+	background background // nil = lanes that catch up take what there is
+
 	// watch, when set before Run, hears every batch of the configured lane after its lists became visible.
 	watch func(events []freshet.Event, lists []freshet.Publication)
 	// held, when set before openAll, hears why a part cannot be opened yet; openAll then waits for a server that is away instead of
@@ -53,7 +55,7 @@ type worker struct {
 }
 
 func newWorker(cfg Config, metrics *telemetry.Metrics, log *zap.Logger) *worker {
-	return &worker{cfg: cfg, log: log, metrics: metrics, lanes: map[string]*lane{}, arms: newArms()}
+	return &worker{cfg: cfg, log: log, metrics: metrics, lanes: map[string]*lane{}, arms: newArms(), background: newBackground()}
 }
 
 // openWorker opens every part and the configured lane, or says which one could not be opened; then nothing stays open.
