@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
+
+	"freshet"
 )
 
 // A large catalogue is not scored whole for every query. Its vectors are divided into cells around centres (k-means); a query is
@@ -225,7 +227,7 @@ func assign(s *session, vectors [][]float32, centres []float32, dim int) ([]int3
 	columns, lift := transposed(centres, n, dim), make([]float32, n)
 	for i := range lift {
 		c := centres[i*dim : (i+1)*dim]
-		lift[i] = -dot(c, c) / 2
+		lift[i] = -freshet.Dot(c, c) / 2
 	}
 	var t tensors
 	out := make([]int32, len(vectors))

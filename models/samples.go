@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"go.uber.org/zap"
+
+	"freshet"
 )
 
 const (
@@ -62,7 +64,7 @@ func (x *Index) sample(vectors [][]float32) []float32 {
 	out := make([]float32, 0, sampleSize*d)
 	for range sampleSize {
 		v := vectors[r.IntN(len(vectors))]
-		noise := float32(.6 * math.Sqrt(float64(dot(v, v))/float64(d)))
+		noise := float32(.6 * math.Sqrt(float64(freshet.Dot(v, v))/float64(d)))
 		for _, value := range v {
 			out = append(out, value+noise*float32(r.NormFloat64()))
 		}

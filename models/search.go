@@ -159,7 +159,7 @@ func (s *snapshot) beside(best []candidate, query []float32, n int) []candidate 
 		if !p.shown {
 			continue
 		}
-		if score := dot(query, p.vector) + p.bias; !full || score >= least {
+		if score := freshet.Dot(query, p.vector) + p.bias; !full || score >= least {
 			best = append(best, candidate{e, score})
 		}
 	}
@@ -183,25 +183,8 @@ func (x *Index) Score(ctx context.Context, query []float32, ids []string) []floa
 		scores[i] = hidden
 		if e := x.items.find(id); e != nil && len(query) == x.bundle.Dim() {
 			p := e.at.Load()
-			scores[i] = dot(query, p.vector) + p.bias
+			scores[i] = freshet.Dot(query, p.vector) + p.bias
 		}
 	}
 	return scores
-}
-
-// dot sums in four parts, so that additions need not wait for each other.
-func dot(x, y []float32) float32 {
-	y = y[:len(x)]
-	var a, b, c, d float32
-	i := 0
-	for ; i+4 <= len(x); i += 4 {
-		a += x[i] * y[i]
-		b += x[i+1] * y[i+1]
-		c += x[i+2] * y[i+2]
-		d += x[i+3] * y[i+3]
-	}
-	for ; i < len(x); i++ {
-		a += x[i] * y[i]
-	}
-	return (a + b) + (c + d)
 }

@@ -23,7 +23,7 @@ func (x flatIndex) Vector(id string) ([]float32, freshet.VectorKind) {
 func (x flatIndex) Score(_ context.Context, q []float32, ids []string) []float32 {
 	out := make([]float32, len(ids))
 	for i, id := range ids {
-		out[i] = dot(q, x[id])
+		out[i] = freshet.Dot(q, x[id])
 	}
 	return out
 }
@@ -33,7 +33,7 @@ func (x flatIndex) SearchInto(_ context.Context, queries []float32, n int, h *fr
 	for ; len(queries) > 0; queries = queries[2:] {
 		var list []freshet.Candidate
 		for id, v := range x {
-			list = append(list, freshet.Candidate{ItemID: id, Score: dot(queries[:2], v)})
+			list = append(list, freshet.Candidate{ItemID: id, Score: freshet.Dot(queries[:2], v)})
 		}
 		slices.SortFunc(list, func(a, b freshet.Candidate) int {
 			switch {

@@ -118,7 +118,7 @@ func (c *Content) cosine(query []float32, id string) float32 {
 	if kind == freshet.Unknown || norm == 0 {
 		return -math.MaxFloat32
 	}
-	return dot(query, v) / norm
+	return freshet.Dot(query, v) / norm
 }
 
 // Score implements the engine's Source.
@@ -146,7 +146,7 @@ func (c *Content) Because(who *freshet.Subject, items []string) []string {
 		}
 		best := float32(math.Inf(-1))
 		for k := range voters {
-			if s := voters[k].vote * dot(voters[k].vector, v) / voters[k].norm; s > best && voters[k].id != id {
+			if s := voters[k].vote * freshet.Dot(voters[k].vector, v) / voters[k].norm; s > best && voters[k].id != id {
 				best, out[i] = s, voters[k].id
 			}
 		}
@@ -154,4 +154,4 @@ func (c *Content) Because(who *freshet.Subject, items []string) []string {
 	return out
 }
 
-func length(v []float32) float32 { return float32(math.Sqrt(float64(dot(v, v)))) }
+func length(v []float32) float32 { return float32(math.Sqrt(float64(freshet.Dot(v, v)))) }

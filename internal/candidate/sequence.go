@@ -105,29 +105,12 @@ func (s *Sequence) Because(who *freshet.Subject, items []string) []string {
 			if history[i] == nil || w[i].ItemID == item {
 				continue
 			}
-			if d := dot(history[i], target); d > best {
+			if d := freshet.Dot(history[i], target); d > best {
 				best, out[n] = d, w[i].ItemID
 			}
 		}
 	}
 	return out
-}
-
-// dot sums in four parts, so that additions need not wait for each other.
-func dot(x, y []float32) float32 {
-	y = y[:len(x)]
-	var a, b, c, d float32
-	i := 0
-	for ; i+4 <= len(x); i += 4 {
-		a += x[i] * y[i]
-		b += x[i+1] * y[i+1]
-		c += x[i+2] * y[i+2]
-		d += x[i+3] * y[i+3]
-	}
-	for ; i < len(x); i++ {
-		a += x[i] * y[i]
-	}
-	return (a + b) + (c + d)
 }
 
 // sortCandidates orders by score, equal ones as they stood.

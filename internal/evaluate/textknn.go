@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+
+	"freshet"
 )
 
 // TextKNN scores items by the cosine between their text vector and the mean of the text vectors of the history: content alone,
@@ -26,7 +28,7 @@ func NewTextKNN(vectors [][]float32) (*TextKNN, error) {
 		if len(v) != t.dim {
 			return nil, fmt.Errorf("text vector of item %d has %d values, others have %d", i, len(v), t.dim)
 		}
-		norm := math.Sqrt(float64(dot(v, v)))
+		norm := math.Sqrt(float64(freshet.Dot(v, v)))
 		if norm == 0 {
 			continue
 		}
@@ -56,25 +58,9 @@ func (t *TextKNN) Score(_ context.Context, asked []Question, out [][]float32) er
 			if v == nil {
 				out[i][j] = float32(math.Inf(-1))
 			} else {
-				out[i][j] = dot(mean, v)
+				out[i][j] = freshet.Dot(mean, v)
 			}
 		}
 	}
 	return nil
-}
-
-func dot(a, b []float32) float32 {
-	b = b[:len(a)]
-	var s0, s1, s2, s3 float32
-	n := len(a) &^ 3
-	for i := 0; i < n; i += 4 {
-		s0 += a[i] * b[i]
-		s1 += a[i+1] * b[i+1]
-		s2 += a[i+2] * b[i+2]
-		s3 += a[i+3] * b[i+3]
-	}
-	for i := n; i < len(a); i++ {
-		s0 += a[i] * b[i]
-	}
-	return s0 + s1 + s2 + s3
 }

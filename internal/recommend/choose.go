@@ -191,7 +191,7 @@ func (c *chooser) diversify(places int) {
 	vectors, norms, likeness := make([][]float32, len(among)), make([]float32, len(among)), make([]float64, len(among))
 	for n, i := range among {
 		if v, kind := c.e.vectors.Vector(c.p.items[i]); kind != freshet.Unknown {
-			vectors[n], norms[n] = v, float32(math.Sqrt(float64(dot(v, v))))
+			vectors[n], norms[n] = v, float32(math.Sqrt(float64(freshet.Dot(v, v))))
 		}
 	}
 	var items []*freshet.Item // of the candidates, where there are caps; what a cap refuses once it refuses for good
@@ -229,25 +229,10 @@ func (c *chooser) diversify(places int) {
 		}
 		for n := range among {
 			if vectors[n] != nil && vectors[best] != nil && norms[n] > 0 && norms[best] > 0 {
-				likeness[n] = max(likeness[n], float64(dot(vectors[n], vectors[best])/(norms[n]*norms[best])))
+				likeness[n] = max(likeness[n], float64(freshet.Dot(vectors[n], vectors[best])/(norms[n]*norms[best])))
 			}
 		}
 	}
-}
-
-func dot(a, b []float32) float32 {
-	var s0, s1, s2, s3 float32 // apart, so that no addition waits for the one before
-	i := 0
-	for b = b[:len(a)]; i+4 <= len(a); i += 4 {
-		s0 += a[i] * b[i]
-		s1 += a[i+1] * b[i+1]
-		s2 += a[i+2] * b[i+2]
-		s3 += a[i+3] * b[i+3]
-	}
-	for ; i < len(a); i++ {
-		s0 += a[i] * b[i]
-	}
-	return s0 + s1 + s2 + s3
 }
 
 // caps counts brands and categories of one list.

@@ -364,7 +364,7 @@ func (s *ruled) variedList(shop warehouse, p *freshet.Profile, seen sight, now t
 			for _, x := range list {
 				a, _ := circle{}.Vector(id)
 				b, _ := circle{}.Vector(x)
-				likeness = max(likeness, float64(dot(a, b)))
+				likeness = max(likeness, float64(freshet.Dot(a, b)))
 			}
 			if top > bottom {
 				relevance = (score[id] - bottom) / (top - bottom)
@@ -407,7 +407,7 @@ func TestDiversityIsADial(t *testing.T) {
 			for j := range i {
 				a, _ := circle{}.Vector(list[i].ItemID)
 				b, _ := circle{}.Vector(list[j].ItemID)
-				sum += float64(dot(a, b))
+				sum += float64(freshet.Dot(a, b))
 			}
 		}
 		return sum
