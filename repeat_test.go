@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestRepeatTellsOfTurnsOnly(t *testing.T) {
@@ -17,7 +18,7 @@ func TestRepeatTellsOfTurnsOnly(t *testing.T) {
 	}
 	n := 0
 	var heard []error
-	Repeat(ctx, wake, func(context.Context) error {
+	Repeat(ctx, time.Hour, wake, func(context.Context) error {
 		if n++; n > len(results) {
 			stop()
 			return nil

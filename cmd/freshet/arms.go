@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"freshet"
 	"freshet/featurestore"
 	rules "freshet/internal/lane"
 	"freshet/internal/telemetry"
@@ -71,21 +72,13 @@ func (j judging) Judged(user string, rank int) {
 
 // shareArms stores once a second what was counted, and reports what the lanes that run here have come to, all workers together.
 func (w *worker) shareArms(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		err := w.shareArmsOnce(ctx)
-		if err != nil && !failing && ctx.Err() == nil {
+	freshet.Repeat(ctx, time.Second, nil, w.shareArmsOnce, func(err error) {
+		if err != nil {
 			w.log.Warn("how well lanes do cannot be stored; what is counted meanwhile is lost", zap.Error(err))
+		} else {
+			w.log.Info("how well lanes do is stored again")
 		}
-		failing = err != nil
-	}
+	})
 }
 
 func (w *worker) shareArmsOnce(ctx context.Context) error {

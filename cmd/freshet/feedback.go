@@ -148,7 +148,7 @@ func (f *feedbackPart) runUntil(ctx context.Context, look <-chan time.Time, over
 // sweep closes the exposures of users who do nothing more, once a second, where the log has been read to its end: by then the clock is
 // the log's time.
 func (f *feedbackPart) sweep(ctx context.Context) {
-	freshet.Repeat(ctx, nil, func(ctx context.Context) (failed error) {
+	freshet.Repeat(ctx, time.Second, nil, func(ctx context.Context) (failed error) {
 		for _, p := range f.consumer.Status() {
 			if p.State != stream.StateRunning || p.Records() > 0 {
 				continue

@@ -107,7 +107,7 @@ func (k *itemKeeper) applied(ctx context.Context, changes []stream.ItemChange) e
 
 // run renews the leases until ctx ends, and takes over what nobody keeps any more.
 func (k *itemKeeper) run(ctx context.Context) {
-	freshet.Repeat(ctx, nil, k.renew, func(err error) {
+	freshet.Repeat(ctx, time.Second, nil, k.renew, func(err error) {
 		if err != nil {
 			k.log.Warn("the leases of the items' partitions cannot be renewed; trying again every second", zap.Error(err))
 		} else {

@@ -219,7 +219,7 @@ func (l *lane) forward(ctx context.Context, merged []freshet.Event) error {
 
 // publishDefaults refreshes the lists of users who have none, every second. Only the live lane's are shown.
 func (l *lane) publishDefaults(ctx context.Context) {
-	freshet.Repeat(ctx, nil, func(ctx context.Context) error {
+	freshet.Repeat(ctx, time.Second, nil, func(ctx context.Context) error {
 		l.popular.Refresh()
 		if !l.live() {
 			return nil

@@ -162,27 +162,21 @@ func (o *operator) awaitEmpty(ctx context.Context, conn stream.Connection, group
 
 // clearDropped deletes what is left of lanes that were dropped, as long as this lane is live and nobody else does.
 func (l *lane) clearDropped(ctx context.Context) {
-	tick := time.NewTicker(dropLook)
-	defer tick.Stop()
-	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	freshet.Repeat(ctx, dropLook, nil, func(ctx context.Context) (failed error) {
 		table := l.w.table.Load()
-		var failed error
 		for name, row := range table.Lanes {
 			if row.Dropping && table.Live == l.name {
 				failed = errors.Join(failed, l.clearLane(ctx, name))
 			}
 		}
-		if failed != nil && !failing && ctx.Err() == nil {
-			l.log.Warn("dropped lanes cannot be cleared; trying again", zap.Error(failed))
+		return failed
+	}, func(err error) {
+		if err != nil {
+			l.log.Warn("dropped lanes cannot be cleared; trying again", zap.Error(err))
+		} else {
+			l.log.Info("dropped lanes are cleared again")
 		}
-		failing = failed != nil
-	}
+	})
 }
 
 // errEnough ends a piece of the work, so that the lease never runs out under it.

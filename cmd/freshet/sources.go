@@ -53,7 +53,7 @@ const shareRest = 4
 // that does not answer costs nothing but age: what was counted waits.
 func (l *lane) shareSources(ctx context.Context) {
 	n, rested := -1, time.Time{}
-	freshet.Repeat(ctx, nil, func(ctx context.Context) error {
+	freshet.Repeat(ctx, time.Second, nil, func(ctx context.Context) error {
 		n++
 		if began := time.Now(); began.After(rested) {
 			err := l.sources.covisit.Sync(ctx, l.store)

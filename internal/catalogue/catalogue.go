@@ -323,7 +323,7 @@ func (c *Catalogue) Encodings() (texts int64, took time.Duration) {
 // Run reads the texts of the backlog and takes expired items out of the lists, until ctx ends. A failure is logged and tried
 // again: recommendations do not wait for it.
 func (c *Catalogue) Run(ctx context.Context) {
-	freshet.Repeat(ctx, c.wake, func(ctx context.Context) error {
+	freshet.Repeat(ctx, time.Second, c.wake, func(ctx context.Context) error {
 		c.Expire()
 		return c.drain(ctx)
 	}, func(err error) {
