@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SETUP := deployments/setup
 PYTHON := PYTHONPATH=models .freshet/venv/bin/python
 
-.PHONY: onnxruntime encoder help build demo test real replay-check lanes-check reasons-check bench-pipeline chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
+.PHONY: onnxruntime encoder help build demo test real replay-check lanes-check reasons-check bench-pipeline bench-read chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,11 +58,17 @@ lanes-check: ## a worse canary must show as worse; a promotion and a roll-back u
 	@$(MAKE) build
 	@KEEP=$(KEEP) deployments/lanes/run
 
-bench-pipeline: ## the whole path at full speed and at fixed rates, with the floors under it (ITEMS=n, ARGS="--events 100000")
+bench-pipeline: ## the whole path at full speed and at fixed rates, with the floors under it (ITEMS=n, BASKET=1, ARGS="--events 100000")
 	@$(SETUP)/onnxruntime.sh
 	@$(SETUP)/python.sh train
 	@$(MAKE) build
 	@KEEP=$(KEEP) deployments/bench/run
+
+bench-read: ## one GET of a list at 5,000 reads/s while 2,000 events/s are processed (USERS=n, ARGS="--rate 5000 --events 2000")
+	@$(SETUP)/onnxruntime.sh
+	@$(SETUP)/python.sh train
+	@$(MAKE) build
+	@KEEP=$(KEEP) deployments/bench/read
 
 chaos-short: ## every fault once, on real servers, checked against an oracle; 5 minutes (SEED=n repeats a run)
 	@deployments/chaos/run short

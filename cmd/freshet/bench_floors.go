@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -128,6 +129,9 @@ func runFloor(ctx context.Context, cfg Config, f *floor, log *zap.Logger) (bench
 		stop()
 		return f.window.cost(), <-ended
 	case err := <-ended:
-		return benchCost{}, fmt.Errorf("the floor %s ended early: %w", f.name, err)
+		if err == nil {
+			err = ctx.Err() // a consumer that is told to stop ends without an error
+		}
+		return benchCost{}, errors.Join(fmt.Errorf("the floor %s ended early", f.name), err)
 	}
 }

@@ -74,11 +74,13 @@ func numberOf(id string) int {
 	return n
 }
 
+// publishPiece is how many events are handed to the producer at once.
+const publishPiece = 10_000
+
 // publish writes n events to the topic.
 func (l *benchLoad) publish(ctx context.Context, p *stream.Producer, n int) error {
-	const piece = 10_000
 	for n > 0 {
-		batch := make([]freshet.Event, min(n, piece))
+		batch := make([]freshet.Event, min(n, publishPiece))
 		for i := range batch {
 			batch[i] = l.next()
 		}

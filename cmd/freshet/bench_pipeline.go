@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -90,11 +89,8 @@ type pipelineBench struct {
 
 // newPipelineBench gives the run names of its own and refuses servers that are not on this machine.
 func newPipelineBench(cfg Config, o pipelineOptions, log *zap.Logger) (*pipelineBench, error) {
-	for _, a := range append(append([]string(nil), cfg.Kafka.Brokers...), cfg.Redis.Addrs...) {
-		host, _, err := net.SplitHostPort(a)
-		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			return nil, fmt.Errorf("%s: this writes hundreds of thousands of made-up events; it takes servers on this machine only", a)
-		}
+	if err := onThisMachine(cfg); err != nil {
+		return nil, err
 	}
 	if o.users < 1 || o.events < 1000 || o.late < 0 || o.late > .5 {
 		return nil, errors.New("--users: at least 1; --events: at least 1000; --late: 0 to 0.5")
@@ -143,11 +139,7 @@ func (b *pipelineBench) prepare(ctx context.Context, w *worker) (err error) {
 	}
 	items := w.first().bundle.Items()
 	b.items = len(items)
-	changes := make([]stream.ItemChange, len(items))
-	for i, id := range items {
-		changes[i] = stream.ItemChange{ItemID: id, Item: &freshet.Item{ItemID: id}}
-	}
-	if err := b.send.PublishItems(ctx, changes); err != nil {
+	if err := publishBareItems(ctx, b.send, items); err != nil {
 		return err
 	}
 	b.load = newBenchLoad(b.o.users, items, w.types, b.o.late, time.Now().Add(-time.Hour), b.o.seed)

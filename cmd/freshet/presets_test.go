@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -97,6 +98,30 @@ func checkLists(t *testing.T, s *served, preset *Config, user string) {
 			if hidden[i.ItemID] {
 				t.Errorf("surface %s: %s is shown although %v are excluded", surface.Name, i.ItemID, surface.Exclude)
 			}
+		}
+	}
+}
+
+// What `bench pipeline` is told to measure is the shop preset: its types, its lists and their rules. Only the weights of the home list differ,
+// since a fusion needs two sources, and the number of partitions.
+func TestBenchConfigIsTheShopPreset(t *testing.T) {
+	shop, err := loadConfig("../../deployments/presets/shop.yaml", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, surfaces := range map[string]int{"config.yaml": 1, "basket.yaml": 2} {
+		c, err := loadConfig("../../deployments/bench/"+file, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.Surfaces) != surfaces || len(c.Surfaces[0].Weights) < 2 {
+			t.Fatalf("%s: %d surfaces, the first of %d sources", file, len(c.Surfaces), len(c.Surfaces[0].Weights))
+		}
+		want := shop
+		want.Surfaces = slices.Clone(shop.Surfaces[:surfaces])
+		want.Surfaces[0].Weights, want.Kafka.Partitions = c.Surfaces[0].Weights, c.Kafka.Partitions
+		if !reflect.DeepEqual(c, want) {
+			t.Errorf("%s:\n%+v\nwant\n%+v", file, c, want)
 		}
 	}
 }

@@ -42,17 +42,21 @@ def main() -> None:
     p.add_argument("--encoder", choices=("lru", "gru", "lstm"), default="lru")
     p.add_argument("--layers", type=int, default=2)
     p.add_argument("--max-history", type=int, default=50)
+    p.add_argument("--tasks", nargs="+", default=["click"], help="heads; more than one are drawn at random")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--weights", type=Path, help="also write the model's weights for PyTorch to this file (bench/peers)")
     p.add_argument("--out", type=Path, required=True)
     a = p.parse_args()
     torch.manual_seed(a.seed)
-    config = ModelConfig(encoder=a.encoder, dim=a.dim, layers=a.layers, tasks=["click"])
+    config = ModelConfig(encoder=a.encoder, dim=a.dim, layers=a.layers, tasks=a.tasks)
     model = Recommender(config, a.items + 1, len(TYPES)).eval()
     with torch.no_grad():
         model.items.ids[1:] = torch.from_numpy(vectors(a.items, a.dim, np.random.default_rng(a.seed)))
     width = max(7, len(str(a.items)))
     ids = ["", *(f"i{n:0{width}d}" for n in range(1, a.items + 1))]
     note = {"command": "deployments/bench/bundle.py", "data_sha256": "", "users": 0, "items": a.items, "events": 0, "seed": a.seed}
+    if a.weights:
+        torch.save({"config": config.as_dict(), "rows": a.items + 1, "types": TYPES, "weights": model.state_dict()}, a.weights)
     bundle = Bundle(name=f"bench-{a.encoder}-{a.items}", item_ids=ids, event_types=TYPES, max_history=a.max_history, training=note)
     print(export(model, bundle, a.out)["fingerprint"][:8])
 
