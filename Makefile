@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SETUP := deployments/setup
 PYTHON := PYTHONPATH=models .freshet/venv/bin/python
 
-.PHONY: onnxruntime encoder help build demo test real replay-check lanes-check reasons-check bench-pipeline bench-read chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
+.PHONY: onnxruntime encoder help build demo test real replay-check lanes-check reasons-check bench-pipeline bench-read bench-step bench-peers chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,19 @@ bench-read: ## one GET of a list at 5,000 reads/s while 2,000 events/s are proce
 	@$(SETUP)/python.sh train
 	@$(MAKE) build
 	@KEEP=$(KEEP) deployments/bench/read
+
+bench-step: ## what an event costs behind 10,000 others: in order, 5 % late, one user at 30 % of the traffic (ARGS="--pairs 1000")
+	@$(SETUP)/onnxruntime.sh
+	@$(SETUP)/python.sh train
+	@$(MAKE) build
+	@deployments/bench/step
+
+bench-peers: ## beside the consumer that one writes first in Python, on the same servers (USERS=n EVENTS=n SECONDS_OF=n RATE=n)
+	@$(SETUP)/onnxruntime.sh
+	@$(SETUP)/python.sh train
+	@$(SETUP)/python.sh peers
+	@$(MAKE) build
+	@KEEP=$(KEEP) bench/peers/run
 
 chaos-short: ## every fault once, on real servers, checked against an oracle; 5 minutes (SEED=n repeats a run)
 	@deployments/chaos/run short

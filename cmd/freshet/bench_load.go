@@ -44,6 +44,9 @@ func newBenchLoad(users int, items []string, types *freshet.EventTypes, late flo
 	return l
 }
 
+// again draws from here on what a fresh load of that seed would draw.
+func (l *benchLoad) again(seed uint64) { *l.r = *rand.New(rand.NewPCG(seed, 0xbe7c4)) }
+
 func benchUser(n int) string { return fmt.Sprintf("u%07d", n) }
 
 // next makes the next event of a random user.

@@ -20,16 +20,18 @@ import (
 
 type stepOptions struct {
 	history, window, users, pairs int
-	late                          float64
+	late, hot                     float64
 	seed                          uint64
 }
 
 func newBenchStepCommand(g *globals, asJSON *bool) *cobra.Command {
-	o := stepOptions{history: 10_000, window: 200, users: 16, pairs: 60, seed: 1}
+	o := stepOptions{history: 10_000, window: 200, users: 16, pairs: 1000, seed: 1}
 	cmd := &cobra.Command{Use: "step", Short: "Measure what an event costs a user with a long history, beside one whose window is just full",
-		Long: "Two groups of users, one with as many events behind them as the window holds and one more, one with --history. Both get the same events,\n" +
-			"in interleaved pairs, through the engine that serves, each time from the same stored profile: load, apply, step, rank, encode. The ratio\n" +
-			"is the median over the pairs of CPU time, with its 95 % interval by bootstrap. Beside it the model alone: the steps of one event, and\n" +
+		Long: "Two groups of users, one with as many events behind them as the window holds and one more, one with --history, of which the last are the\n" +
+			"same. Both get the same events, in interleaved pairs, through the engine that serves, each time from the same stored profile: load,\n" +
+			"apply, step, rank, encode. With --late some of them fall among the last few of their user, with --hot one user has that share of\n" +
+			"the events, with a history as long. The ratio is the median over the pairs of CPU time, which other processes do not lengthen as they do\n" +
+			"the time of day, with its 95 % interval by bootstrap. Beside it the model alone: the steps of one event, and\n" +
 			"encoding the last --window items anew as a model without a state must. Events are views: up to 128 purchases and dismissals\n" +
 			"are remembered exactly and cost deeper lists, whatever lies behind them. No server is needed.",
 		Args: cobra.NoArgs,
@@ -38,8 +40,8 @@ func newBenchStepCommand(g *globals, asJSON *bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.history < 1 || o.window < 1 || o.users < 1 || o.pairs < 2 || o.late < 0 || o.late > 1 {
-				return errors.New("--history, --window, --users: at least 1; --pairs: at least 2; --late: 0 to 1")
+			if o.history < 1 || o.window < 1 || o.users < 1 || o.pairs < 2 || o.late < 0 || o.late > 1 || o.hot < 0 || o.hot > 1 {
+				return errors.New("--history, --window, --users: at least 1; --pairs: at least 2; --late, --hot: 0 to 1")
 			}
 			out, err := benchStep(cmd.Context(), cfg, o, log)
 			if err != nil {
@@ -53,6 +55,7 @@ func newBenchStepCommand(g *globals, asJSON *bool) *cobra.Command {
 	f.IntVar(&o.users, "users", o.users, "users in a group, and so in a batch")
 	f.IntVar(&o.pairs, "pairs", o.pairs, "interleaved pairs")
 	f.Float64Var(&o.late, "late", o.late, "share of late events")
+	f.Float64Var(&o.hot, "hot", o.hot, "share of the events that one user has")
 	f.Uint64Var(&o.seed, "seed", o.seed, "seed of who meets what")
 	return cmd
 }
@@ -73,6 +76,8 @@ type stepResult struct {
 	Window       int        `json:"window"`
 	Times        float64    `json:"reencode_ratio"`
 	Late         float64    `json:"late"`
+	Hot          float64    `json:"hot"`
+	Pairs        int        `json:"pairs"`
 }
 
 // still is a store whose profiles never change: every save is taken and forgotten, so that each measurement begins where the one
@@ -137,7 +142,7 @@ func benchStep(ctx context.Context, cfg Config, o stepOptions, log *zap.Logger) 
 		return out, err
 	}
 	b.cfg.HotFor = 0
-	out = stepResult{History: o.history, BaseHistory: b.cfg.MaxHistory + 1, Window: o.window, Late: o.late, StateBytes: 4 * b.bundle.StateSize()}
+	out = stepResult{History: o.history, BaseHistory: b.cfg.MaxHistory + 1, Window: o.window, Late: o.late, Hot: o.hot, Pairs: o.pairs, StateBytes: 4 * b.bundle.StateSize()}
 	if b.cfg.Half {
 		out.StateBytes /= 2
 	}
@@ -161,8 +166,11 @@ func (b *stepBench) group(ctx context.Context, history int) (*still, *recommend.
 	}
 	load := newBenchLoad(b.o.users, b.bundle.Items(), b.types, 0, time.Now().Add(-24*time.Hour), b.o.seed)
 	load.types = load.types[:1] // views: up to 128 purchases are remembered and hidden from lists whatever the history
-	for range history {
-		if _, err := past.Handle(ctx, b.batch(load)); err != nil {
+	for i := range history {
+		if history-i == b.cfg.MaxHistory+1 {
+			load.again(b.o.seed) // what the window holds is the same for both groups, and so is what lists are made of
+		}
+		if _, err := past.Handle(ctx, b.batch(load, 0, 0)); err != nil {
 			return nil, nil, nil, err
 		}
 	}
@@ -174,7 +182,6 @@ func (b *stepBench) group(ctx context.Context, history int) (*still, *recommend.
 		}
 		s.profiles[benchUser(i)] = stored[0]
 	}
-	load.late = b.o.late
 	serving, err := b.engine(b.cfg, s)
 	return s, serving, load, err
 }
@@ -183,20 +190,21 @@ func (b *stepBench) engine(cfg recommend.Config, store recommend.Store) (*recomm
 	return recommend.New(cfg, store, b.bundle, b.index, newSources(DefaultConfig(), b.bundle, b.index, time.Now).all, unobserved{}, zap.NewNop())
 }
 
-// batch is one event of each user. A late one falls among the last few of its user.
-func (b *stepBench) batch(load *benchLoad) []freshet.Event {
+// batch is one event of each user, or of the first one instead of a share of the others. A late one falls among the last few of its user.
+func (b *stepBench) batch(load *benchLoad, late, hot float64) []freshet.Event {
 	out := make([]freshet.Event, b.o.users)
-	late := load.late
-	load.late = 0
 	for i := range out {
-		out[i] = load.of(i)
+		user := i
+		if load.r.Float64() < hot {
+			user = 0
+		}
+		out[i] = load.of(user)
 		if load.r.Float64() < late {
 			out[i].Time -= int64(1 + load.r.IntN(8*b.o.users))
 		}
 		out[i].Position = freshet.Position{Source: freshet.Source{Topic: "bench"}, Offset: int64(load.n)}
 		out[i].RecordTime = out[i].Time
 	}
-	load.late = late
 	return out
 }
 
@@ -206,7 +214,7 @@ const together = 8
 // compare measures the two groups in interleaved pairs.
 func (b *stepBench) compare(ctx context.Context, out *stepResult) error {
 	stores, costs := [2]*still{}, [2][]float64{}
-	var measure [2]func() error
+	var measure [2]func(pair int) error
 	for i, history := range []int{out.BaseHistory, b.o.history} {
 		s, engine, load, err := b.group(ctx, history)
 		if err != nil {
@@ -214,10 +222,11 @@ func (b *stepBench) compare(ctx context.Context, out *stepResult) error {
 		}
 		stores[i] = s
 		next := load.n
-		measure[i] = func() error {
-			load.n = next // the same events every time
+		measure[i] = func(pair int) error {
+			load.n = next
+			load.again(b.o.seed + uint64(pair) + 1) // the same events for both
 			for range together {
-				if _, err := engine.Handle(ctx, b.batch(load)); err != nil {
+				if _, err := engine.Handle(ctx, b.batch(load, b.o.late, b.o.hot)); err != nil {
 					return err
 				}
 			}
@@ -228,7 +237,7 @@ func (b *stepBench) compare(ctx context.Context, out *stepResult) error {
 		for turn := range 2 {
 			i := (pair + turn) % 2
 			before := takePoint().own
-			if err := measure[i](); err != nil {
+			if err := measure[i](pair); err != nil {
 				return err
 			}
 			if pair > 0 {
@@ -310,8 +319,8 @@ func printStep(w io.Writer, r stepResult, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, r)
 	}
-	_, err := fmt.Fprintf(w, "history %d: %.1f us of CPU an event, profile %.0f bytes; history %d: %.1f us, %.0f bytes; ratio %.3f [%.3f, %.3f]\n"+
+	_, err := fmt.Fprintf(w, "%d pairs, %.0f %% late, %.0f %% of one user; history %d: %.1f us of CPU an event, profile %.0f bytes; history %d: %.1f us, %.0f bytes; ratio %.3f [%.3f, %.3f]\n"+
 		"the model alone: %.1f us an event; encoding the last %d anew %.0f us, %.0f times as much\n",
-		r.History, r.Cost, r.ProfileBytes, r.BaseHistory, r.BaseCost, r.BaseBytes, r.Ratio, r.Interval[0], r.Interval[1], r.Step, r.Window, r.Reencode, r.Times)
+		r.Pairs, 100*r.Late, 100*r.Hot, r.History, r.Cost, r.ProfileBytes, r.BaseHistory, r.BaseCost, r.BaseBytes, r.Ratio, r.Interval[0], r.Interval[1], r.Step, r.Window, r.Reencode, r.Times)
 	return err
 }

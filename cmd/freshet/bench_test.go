@@ -99,7 +99,15 @@ func TestBenchStepMeasuresFromTheSameProfiles(t *testing.T) {
 	if cfg.Model.Library == "" {
 		unavailable(t, "ONNX Runtime was not found: run make setup")
 	}
-	r, err := benchStep(t.Context(), cfg, stepOptions{history: 400, window: 20, users: 4, pairs: 3, late: .05, seed: 1}, zap.NewNop())
+	for _, o := range []stepOptions{{late: .05}, {hot: .3}} {
+		o.history, o.window, o.users, o.pairs, o.seed = 400, 20, 4, 3, 1
+		checkBenchStep(t, cfg, o)
+	}
+}
+
+func checkBenchStep(t *testing.T, cfg Config, o stepOptions) {
+	t.Helper()
+	r, err := benchStep(t.Context(), cfg, o, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}

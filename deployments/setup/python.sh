@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# A Python environment in .freshet/venv, in two levels:
+# A Python environment in .freshet/venv, in levels:
 #
 #   python.sh base    what the set-up needs (onnx, numpy): 50 MB, Python 3.9 or newer
 #   python.sh train   what the trainer and its tests need (PyTorch): 3 GB, Python 3.11 or newer
+#   python.sh peers   beside `train`, the clients of the consumer that freshet is compared with (bench/peers): 20 MB
 #
-# Every package is pinned with its hashes in models/training/requirements*.txt. Packages come from wherever the
+# Every package is pinned with its hashes in models/training/requirements*.txt and bench/peers/requirements.txt. Packages come from wherever the
 # user's own pip is set to look. FRESHET_PYTHON names the interpreter to build on; the default is the first that fits.
 
 # shellcheck source=lib.sh source-path=SCRIPTDIR
@@ -16,7 +17,8 @@ venv=$FRESHET_HOME/venv
 case $level in
 base) requirements=$training/requirements-base.txt minor=9 size="50 MB" ;;
 train) requirements=$training/requirements.txt minor=11 size="PyTorch and its CUDA libraries, 3 GB" ;;
-*) die "python.sh: want base or train, not $level" ;;
+peers) requirements=$FRESHET_ROOT/bench/peers/requirements.txt minor=11 size="20 MB" ;;
+*) die "python.sh: want base, train or peers, not $level" ;;
 esac
 
 # fits PYTHON: is it new enough for this level?
