@@ -54,6 +54,8 @@ type cellsScratch struct {
 	pairs   []int32 // queries by cell: those of cell c are pairs[first[c]:first[c+1]]
 	first   []int32
 	probed  []int32 // [query, probe] cells
+	pair    []float32
+	twice   []float32
 }
 
 // search gives the k best rows of each query, best first, as search.onnx does; where there are fewer, scores are hidden.
@@ -88,7 +90,7 @@ func (c *cells) searchAll(x *cellsScratch, mask, queries []float32) error {
 		for first := 0; first < len(x.best); first += abreast {
 			some := x.best[first:min(first+abreast, len(x.best))]
 			scores := x.scores[:len(some)*n]
-			if err := c.run(&x.t, queries[first*c.dim:(first+len(some))*c.dim], c.columns[from*c.dim:to*c.dim], mask[from:to], scores); err != nil {
+			if err := c.run(x, queries[first*c.dim:(first+len(some))*c.dim], c.columns[from*c.dim:to*c.dim], mask[from:to], scores); err != nil {
 				return err
 			}
 			for i := range some {
@@ -121,7 +123,7 @@ func (c *cells) rank(x *cellsScratch, queries []float32, probes int) error {
 	b, n := len(queries)/c.dim, c.len()
 	x.coarse, x.probed = grown(x.coarse, b*n), grown(x.probed, b*probes)
 	clear(x.probed) // a query that is not a number finds no cell
-	if err := c.run(&x.t, queries, c.centres, c.lift, x.coarse); err != nil {
+	if err := c.run(x, queries, c.centres, c.lift, x.coarse); err != nil {
 		return err
 	}
 	for i := range b {
@@ -162,7 +164,7 @@ func (c *cells) searchCell(x *cellsScratch, mask, queries []float32, cell int, w
 	for j, q := range who {
 		copy(x.queries[j*c.dim:(j+1)*c.dim], queries[int(q)*c.dim:])
 	}
-	if err := c.run(&x.t, x.queries, c.columns[from*c.dim:to*c.dim], mask[from:to], x.scores); err != nil {
+	if err := c.run(x, x.queries, c.columns[from*c.dim:to*c.dim], mask[from:to], x.scores); err != nil {
 		return err
 	}
 	for j, q := range who {
@@ -171,9 +173,16 @@ func (c *cells) searchCell(x *cellsScratch, mask, queries []float32, cell int, w
 	return nil
 }
 
-// run is one matrix product.
-func (c *cells) run(t *tensors, queries, columns, lift, scores []float32) error {
-	return product(c.session, t, c.dim, queries, columns, lift, scores)
+// run is one matrix product. A product of one row takes another kernel than one of many, which sums in another order: a lone query is
+// scored beside itself, so that its scores are the same bit for bit in whatever company it comes, in a replay too.
+func (c *cells) run(x *cellsScratch, queries, columns, lift, scores []float32) error {
+	if len(queries) > c.dim {
+		return product(c.session, &x.t, c.dim, queries, columns, lift, scores)
+	}
+	x.pair, x.twice = append(append(x.pair[:0], queries...), queries...), grown(x.twice, 2*len(lift))
+	err := product(c.session, &x.t, c.dim, x.pair, columns, lift, x.twice)
+	copy(scores, x.twice[:len(lift)])
+	return err
 }
 
 func product(s *session, t *tensors, dim int, queries, columns, lift, scores []float32) error {

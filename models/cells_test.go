@@ -113,3 +113,20 @@ func TestCellsFindTheShareThatIsAskedFor(t *testing.T) {
 		t.Errorf("recall %.3f looking into %d of %d cells, want about .95 and fewer than all", recall, c.probes.Load(), c.len())
 	}
 }
+
+// Whether a list is made for one event alone or within a replay of thousands, its scores have the same bits.
+func TestScoresDoNotDependOnTheCompanyOfAQuery(t *testing.T) {
+	for name, x := range map[string]*Index{"whole": largeIndex(t, 1500, -1, 0), "cells": largeIndex(t, 1500, 100, .9)} {
+		d, n := x.bundle.Dim(), 100
+		queries := randomVectors(rand.New(rand.NewPCG(6, 6)), 40, d)
+		for _, b := range []int{2, 3, 7, 33, 40} {
+			together := searchAll(t, x, queries[:b*d], n)
+			for i := range b {
+				alone := searchAll(t, x, queries[i*d:(i+1)*d], n)
+				if !slices.Equal(alone.Items, together.Items[i*n:(i+1)*n]) || differentBits(alone.Scores, together.Scores[i*n:(i+1)*n]) >= 0 {
+					t.Fatalf("%s: query %d of %d has other items or scores than alone", name, i, b)
+				}
+			}
+		}
+	}
+}
