@@ -50,6 +50,9 @@ func (l *lane) catchUp(ctx context.Context) {
 	if l.caught.Load() {
 		return
 	}
+	if b := l.w.background; b != nil && !l.live() {
+		defer b.begin()()
+	}
 	s := &seeding{l: l, parts: map[int32]*laneProgress{}}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

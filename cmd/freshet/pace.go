@@ -13,7 +13,8 @@ import (
 
 // A lane that catches up has no readers: nobody waits for its lists. So it takes large batches, which cost the model a third of the runs
 // and give a user one list for all of his events in them, and it gives way to live traffic, which comes first: before every run of the
-// model other goroutines are let pass, and as long as the live lane of this process is behind, it waits.
+// model other goroutines are let pass, as long as the live lane of this process is behind it waits, and it works on threads that the
+// system lets run last (background.go).
 const (
 	catchUpBatch = 4096                  // events
 	yieldAbove   = 30 * time.Millisecond // how far live traffic may fall behind before it is waited for
@@ -57,25 +58,6 @@ func (l *lane) yield(ctx context.Context, n int) error {
 	}
 	l.pace.left.Store(int64(yieldFor))
 	return l.giveWay(ctx)
-}
-
-// background bounds how many batches of lanes that catch up are worked on at once: half of the processors stay free for live traffic,
-// which else would wait for a time slice at each of its trips to the store and to the brokers.
-type background chan struct{}
-
-func newBackground() background { return make(background, max(1, runtime.GOMAXPROCS(0)/2)) }
-
-// enter waits until a batch of a lane that has not caught up may be worked on; done lets the next one in.
-func (l *lane) enter(ctx context.Context) (done func(), err error) {
-	if l.caught.Load() || l.w.background == nil {
-		return func() {}, nil
-	}
-	select {
-	case l.w.background <- struct{}{}:
-		return func() { <-l.w.background }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 // giveWay waits while live traffic is behind, as long as the batch may.

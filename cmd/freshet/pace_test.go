@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -67,32 +65,5 @@ func TestALaneHasNotCaughtUpBeforeItsFirstBatch(t *testing.T) {
 		if got := caughtUp(c.at); got != c.caught {
 			t.Errorf("%s: %v, want %v", c.what, got, c.caught)
 		}
-	}
-}
-
-// Half of the processors stay free for live traffic while lanes catch up; a lane that has caught up never waits.
-func TestLanesThatCatchUpLeaveHalfOfTheProcessors(t *testing.T) {
-	w := &worker{background: newBackground()}
-	l, live := &lane{w: w}, &lane{w: w}
-	live.caught.Store(true)
-	var leave func()
-	for range cap(w.background) {
-		done, err := l.enter(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		leave = done
-	}
-	full, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := l.enter(full); !errors.Is(err, context.Canceled) {
-		t.Errorf("one more than half was let in: %v", err)
-	}
-	if _, err := live.enter(full); err != nil {
-		t.Errorf("live traffic was held up: %v", err)
-	}
-	leave()
-	if _, err := l.enter(t.Context()); err != nil {
-		t.Error(err)
 	}
 }

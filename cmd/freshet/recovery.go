@@ -70,15 +70,22 @@ func (r *recovery) Handle(ctx context.Context, events []freshet.Event) ([]freshe
 	if err := r.l.yield(ctx, len(events)); err != nil { // before the gate: waiting must not hold anybody up
 		return nil, err
 	}
-	done, err := r.l.enter(ctx)
-	if err != nil {
-		return nil, err
+	var lists []freshet.Publication
+	epoch := 0
+	var err error
+	work := func() {
+		r.gate.RLock()
+		defer r.gate.RUnlock()
+		epoch = r.epoch
+		lists, err = r.handle(ctx, events)
 	}
-	defer done()
-	r.gate.RLock()
-	epoch := r.epoch
-	lists, err := r.handle(ctx, events)
-	r.gate.RUnlock()
+	if b := r.l.w.background; b != nil && !r.l.caught.Load() && !r.l.live() {
+		if full := b.do(ctx, work); full != nil {
+			return nil, full
+		}
+	} else {
+		work()
+	}
 	if errors.Is(err, freshet.ErrLost) {
 		return nil, errors.Join(err, r.recover(ctx, epoch))
 	}

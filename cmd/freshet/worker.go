@@ -44,7 +44,7 @@ type worker struct {
 	lag   lagSeen          // of the live lane
 	arms  *arms            // how well each lane's users are served
 
-	background background // nil = lanes that catch up take what there is
+	background *background // nil = lanes that catch up take what there is
 
 	// watch, when set before Run, hears every batch of the configured lane after its lists became visible.
 	watch func(events []freshet.Event, lists []freshet.Publication)
