@@ -9,10 +9,18 @@ type Subject struct {
 	Now     int64       // event time of the event that asks, Unix milliseconds: what decays, decays against it
 }
 
+// Ref names an item. Number is its place in the order in which the lane's index met items, from 1, and never changes while the process
+// runs; 0 = the index does not know it, or nobody asked. It saves those who work on one list together from hashing the id at every turn.
+type Ref struct {
+	ItemID string
+	Number int32
+}
+
 // Candidate is an item that a source proposes with the source's own score. Scores of one source are comparable with each other
 // and log-like: sources are fused by a weighted sum.
 type Candidate struct {
 	ItemID string
+	Number int32 // as in Ref
 	Score  float32
 }
 
@@ -35,9 +43,9 @@ type Opinion interface {
 	// Propose gives up to n candidates, best first.
 	Propose(n int) []Candidate
 	// Score writes the source's score of each item.
-	Score(items []string, out []float32)
+	Score(items []Ref, out []float32)
 	// Because names the item of the subject's history that led to an item; "" = none did.
-	Because(item string) string
+	Because(item Ref) string
 	// Close gives the memory back.
 	Close()
 }

@@ -15,7 +15,8 @@ func (s *Steps) Len() int { return len(s.Types) }
 
 // Hits are the best rows of an item matrix for a batch of queries, best first.
 type Hits struct {
-	N      int       // per query
-	Items  []string  // [B*N] item ids; "" where fewer than N items could be returned
-	Scores []float32 // [B*N]
+	N       int       // per query
+	Items   []string  // [B*N] item ids; "" where fewer than N items could be returned
+	Numbers []int32   // [B*N] of the items, as in Ref
+	Scores  []float32 // [B*N]
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,9 +89,10 @@ type Index struct {
 	scratch sync.Pool   // *searchScratch
 	samples samples     // queries that were asked, to calibrate with
 
-	writing sync.Mutex // guards what follows, and entry.row and entry.beside
-	all     []*entry   // in order of arrival; all[0] is nil, the unknown item
-	version uint64     // of the latest vector
+	writing sync.Mutex               // guards what follows, and entry.row and entry.beside
+	all     []*entry                 // in order of arrival; all[0] is nil, the unknown item
+	met     atomic.Pointer[[]*entry] // all, for readers
+	version uint64                   // of the latest vector
 
 	rewriting sync.Mutex   // one rewrite at a time
 	took      atomic.Int64 // nanoseconds of the last rewrite
@@ -159,8 +161,10 @@ func (x *Index) generationOf(entries []*entry, vectors [][]float32, version uint
 func (x *Index) fill() {
 	b := x.bundle
 	x.all = make([]*entry, 1, len(b.ids))
+	met := x.all
+	x.met.Store(&met)
 	for row := 1; row < len(b.ids); row++ {
-		x.arrive(b.ids[row], &place{vector: b.row(row), bias: b.bias[row], trained: true, shown: x.cfg.Recommendable == All})
+		x.arrive(b.ids[row], &place{vector: b.row(row), norm: length(b.row(row)), bias: b.bias[row], trained: true, shown: x.cfg.Recommendable == All})
 	}
 }
 
@@ -169,6 +173,8 @@ func (x *Index) arrive(id string, p *place) *entry {
 	e := &entry{id: id, order: len(x.all), row: -1}
 	e.at.Store(p)
 	x.all = append(x.all, e)
+	met := x.all // who reads an older one sees less of the same memory
+	x.met.Store(&met)
 	x.items.add(e)
 	if p.shown {
 		x.shown.Add(1)
@@ -188,7 +194,7 @@ func (x *Index) Upsert(id string, vector []float32, bias float32) error {
 	e := x.items.find(id)
 	if e == nil {
 		x.version++
-		p := &place{vector: slices.Clone(vector), bias: bias, shown: x.cfg.Recommendable == All, version: x.version}
+		p := &place{vector: slices.Clone(vector), norm: length(vector), bias: bias, shown: x.cfg.Recommendable == All, version: x.version}
 		x.besides(x.arrive(id, p))
 		return nil
 	}
@@ -197,7 +203,7 @@ func (x *Index) Upsert(id string, vector []float32, bias float32) error {
 	if !next.trained {
 		if differentBits(next.vector, vector) >= 0 {
 			x.version++
-			next.vector, next.version = slices.Clone(vector), x.version
+			next.vector, next.norm, next.version = slices.Clone(vector), length(vector), x.version
 		}
 		next.bias = bias
 	}
@@ -295,6 +301,33 @@ func (x *Index) Vector(id string) ([]float32, freshet.VectorKind) {
 	}
 	return p.vector, freshet.Tower
 }
+
+// Number is an item's freshet.Ref.Number; 0 = the index does not know it.
+func (x *Index) Number(id string) int32 {
+	if e := x.items.find(id); e != nil {
+		return int32(e.order)
+	}
+	return 0
+}
+
+// find gives an item that somebody else has named; nil = the index does not know it.
+func (x *Index) find(r freshet.Ref) *entry {
+	if all := *x.met.Load(); r.Number > 0 && int(r.Number) < len(all) {
+		return all[r.Number]
+	}
+	return x.items.find(r.ItemID)
+}
+
+// VectorOf gives the vector of an item and its length; nil for an item that the index does not know. It must not be changed.
+func (x *Index) VectorOf(item freshet.Ref) (vector []float32, norm float32) {
+	if e := x.find(item); e != nil {
+		p := e.at.Load()
+		return p.vector, p.norm
+	}
+	return nil, 0
+}
+
+func length(v []float32) float32 { return float32(math.Sqrt(float64(freshet.Dot(v, v)))) }
 
 // UnknownVector is the unknown item's row: what entries of kind freshet.Unknown are folded with.
 func (x *Index) UnknownVector() []float32 { return x.bundle.row(0) }

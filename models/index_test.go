@@ -287,13 +287,24 @@ func TestScoreIsWhatSearchSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, s := range x.Score(context.Background(), query, h.Items) {
+	refs, scores := make([]freshet.Ref, len(h.Items)), make([]float32, len(h.Items))
+	for i, id := range h.Items {
+		if h.Numbers[i] != x.Number(id) || h.Numbers[i] == 0 {
+			t.Errorf("%s has number %d in the search, and %d", id, h.Numbers[i], x.Number(id))
+		}
+		refs[i] = freshet.Ref{ItemID: id, Number: h.Numbers[i] * int32(i%2)} // with and without
+	}
+	x.Score(query, refs, scores)
+	for i, s := range scores {
 		if math.Abs(float64(s-h.Scores[i])) > 1e-5 {
 			t.Errorf("%s scores %v, in the search %v", h.Items[i], s, h.Scores[i])
 		}
 	}
-	if s := x.Score(context.Background(), query, []string{"nobody"}); !math.IsInf(float64(s[0]), -1) {
-		t.Errorf("an item without a vector scores %v", s[0])
+	if x.Score(query, []freshet.Ref{{ItemID: "nobody"}}, scores); !math.IsInf(float64(scores[0]), -1) {
+		t.Errorf("an item without a vector scores %v", scores[0])
+	}
+	if v, norm := x.VectorOf(refs[1]); math.Abs(float64(norm)-math.Sqrt(float64(freshet.Dot(v, v)))) > 1e-6 {
+		t.Errorf("%s is said to be %v long", refs[1].ItemID, norm)
 	}
 }
 

@@ -30,7 +30,7 @@ func (x *Index) SearchInto(ctx context.Context, queries []float32, n int, h *fre
 		return fmt.Errorf("search: n is %d and the queries hold %d values; want n >= 1 and a multiple of %d", n, len(queries), d)
 	}
 	b := len(queries) / d
-	h.N, h.Items, h.Scores = n, grown(h.Items, b*n), grown(h.Scores, b*n)
+	h.N, h.Items, h.Numbers, h.Scores = n, grown(h.Items, b*n), grown(h.Numbers, b*n), grown(h.Scores, b*n)
 	s, err := x.hold()
 	if err != nil {
 		return fmt.Errorf("search: %w", err)
@@ -52,7 +52,7 @@ func (x *Index) SearchInto(ctx context.Context, queries []float32, n int, h *fre
 			return err
 		}
 		to := min(from+piece, b)
-		part := freshet.Hits{N: n, Items: h.Items[from*n : to*n], Scores: h.Scores[from*n : to*n]}
+		part := freshet.Hits{N: n, Items: h.Items[from*n : to*n], Numbers: h.Numbers[from*n : to*n], Scores: h.Scores[from*n : to*n]}
 		if err := s.search(scratch, queries[from*d:to*d], d, &part); err != nil {
 			return err
 		}
@@ -97,12 +97,12 @@ func (s *snapshot) search(x *searchScratch, queries []float32, d int, hits *fres
 	for i := range b {
 		x.best = s.fromMatrix(x.best[:0], x.scores[i*k:(i+1)*k], x.rows[i*k:(i+1)*k])
 		x.best = s.beside(x.best, queries[i*d:(i+1)*d], hits.N)
-		items, scores := hits.Items[i*hits.N:(i+1)*hits.N], hits.Scores[i*hits.N:(i+1)*hits.N]
+		items, numbers, scores := hits.Items[i*hits.N:(i+1)*hits.N], hits.Numbers[i*hits.N:(i+1)*hits.N], hits.Scores[i*hits.N:(i+1)*hits.N]
 		for j := range items {
 			if j < len(x.best) {
-				items[j], scores[j] = x.best[j].e.id, x.best[j].score
+				items[j], numbers[j], scores[j] = x.best[j].e.id, int32(x.best[j].e.order), x.best[j].score
 			} else {
-				items[j], scores[j] = "", hidden
+				items[j], numbers[j], scores[j] = "", 0, hidden
 			}
 		}
 	}
@@ -175,16 +175,14 @@ func better(a, b candidate) int {
 	return cmp.Compare(a.e.order, b.e.order)
 }
 
-// Score is query . vector + bias of each item, recommendable or not; -Inf for an item that the index does not know, and for
+// Score writes query . vector + bias of each item, recommendable or not; -Inf for an item that the index does not know, and for
 // all when the query is not Dim long.
-func (x *Index) Score(ctx context.Context, query []float32, ids []string) []float32 {
-	scores := make([]float32, len(ids))
-	for i, id := range ids {
-		scores[i] = hidden
-		if e := x.items.find(id); e != nil && len(query) == x.bundle.Dim() {
+func (x *Index) Score(query []float32, items []freshet.Ref, out []float32) {
+	for i := range items {
+		out[i] = hidden
+		if e := x.find(items[i]); e != nil && len(query) == x.bundle.Dim() {
 			p := e.at.Load()
-			scores[i] = freshet.Dot(query, p.vector) + p.bias
+			out[i] = freshet.Dot(query, p.vector) + p.bias
 		}
 	}
-	return scores
 }

@@ -8,7 +8,7 @@ import (
 // entry is one item of the index. It lives as long as the index; what changes is where it stands.
 type entry struct {
 	id     string
-	order  int                   // of arrival, rows of the bundle first: ties in score go to the earlier one
+	order  int                   // of arrival, rows of the bundle first: ties in score go to the earlier one; the item's number outside
 	at     atomic.Pointer[place] // never nil
 	row    int                   // in the current generation, -1 when it is not there; the writer's alone
 	beside bool                  // in the current snapshot's newest; the writer's alone
@@ -17,6 +17,7 @@ type entry struct {
 // place is what the index knows of an item at a moment. It is never changed, only replaced.
 type place struct {
 	vector  []float32
+	norm    float32 // the vector's length
 	bias    float32
 	trained bool   // the vector is a row of the bundle
 	shown   bool   // may be recommended

@@ -89,7 +89,7 @@ type evaluation struct {
 
 	untrained []string // items of --items that the bundle knows by their text alone
 
-	inspect func(who *freshet.Subject, items []string, scores [][]float32) // of the engines that are made
+	inspect func(who *freshet.Subject, items []freshet.Ref, scores [][]float32) // of the engines that are made
 }
 
 func runEval(cmd *cobra.Command, g *globals, o *evalOptions, protocol func(context.Context, *evaluation) (*evaluate.Report, error)) error {

@@ -42,7 +42,7 @@ func (q *queryCatcher) Propose(_ context.Context, subjects []freshet.Subject, _ 
 	return make([][]freshet.Candidate, len(subjects)), nil
 }
 
-func (*queryCatcher) Score(_ context.Context, _ *freshet.Subject, _ []string, out []float32) error {
+func (*queryCatcher) Score(_ context.Context, _ *freshet.Subject, _ []freshet.Ref, out []float32) error {
 	clear(out)
 	return nil
 }
@@ -50,24 +50,25 @@ func (*queryCatcher) Score(_ context.Context, _ *freshet.Subject, _ []string, ou
 // queryScorer scores the whole catalogue for users whose query is known.
 type queryScorer struct {
 	e       *evaluation
-	ids     []string
+	items   []freshet.Ref
 	queries map[string][]float32
 }
 
 func (e *evaluation) scorer(queries map[string][]float32) *queryScorer {
-	s := &queryScorer{e: e, queries: queries, ids: make([]string, e.data.Items.Len())}
-	for i := range s.ids {
-		s.ids[i] = e.data.Items.ID(int32(i))
+	s := &queryScorer{e: e, queries: queries, items: make([]freshet.Ref, e.data.Items.Len())}
+	for i := range s.items {
+		id := e.data.Items.ID(int32(i))
+		s.items[i] = freshet.Ref{ItemID: id, Number: e.index.Number(id)}
 	}
 	return s
 }
 
 func (*queryScorer) Name() string { return "sequence" }
 
-func (s *queryScorer) Score(ctx context.Context, asked []evaluate.Question, out [][]float32) error {
+func (s *queryScorer) Score(_ context.Context, asked []evaluate.Question, out [][]float32) error {
 	for i, q := range asked {
 		if query, ok := s.queries[s.e.data.Users.ID(q.User)]; ok {
-			copy(out[i], s.e.index.Score(ctx, query, s.ids))
+			s.e.index.Score(query, s.items, out[i])
 		} else {
 			clear(out[i])
 		}
@@ -119,14 +120,14 @@ func (c *countsSource) Propose(ctx context.Context, subjects []freshet.Subject, 
 	return out, nil
 }
 
-func (c *countsSource) Score(ctx context.Context, who *freshet.Subject, items []string, out []float32) error {
+func (c *countsSource) Score(ctx context.Context, who *freshet.Subject, items []freshet.Ref, out []float32) error {
 	scores, err := c.all(ctx, who)
 	if err != nil {
 		return err
 	}
-	for i, id := range items {
+	for i := range items {
 		out[i] = logCount(0)
-		if n, ok := c.data.Items.Lookup(id); ok {
+		if n, ok := c.data.Items.Lookup(items[i].ItemID); ok {
 			out[i] = logCount(scores[n])
 		}
 	}

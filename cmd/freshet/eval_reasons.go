@@ -217,8 +217,9 @@ func (e *evaluation) relive(ctx context.Context, weights map[string]float64, his
 	}
 	found := map[string]*float64{}
 	wanted := map[string]string{}
-	cfg.Inspect = func(who *freshet.Subject, items []string, scores [][]float32) {
-		if at := slices.Index(items, wanted[who.Profile.UserID]); at >= 0 {
+	cfg.Inspect = func(who *freshet.Subject, items []freshet.Ref, scores [][]float32) {
+		item := wanted[who.Profile.UserID]
+		if at := slices.IndexFunc(items, func(r freshet.Ref) bool { return r.ItemID == item }); at >= 0 {
 			*found[who.Profile.UserID] = e.logLikelihood(weights, items, scores, at)
 		}
 	}
@@ -252,7 +253,7 @@ func (e *evaluation) relive(ctx context.Context, weights map[string]float64, his
 }
 
 // logLikelihood is the log-linear fusion of an item's scores, less the logarithm of all items' together.
-func (e *evaluation) logLikelihood(weights map[string]float64, items []string, scores [][]float32, at int) float64 {
+func (e *evaluation) logLikelihood(weights map[string]float64, items []freshet.Ref, scores [][]float32, at int) float64 {
 	fused := make([]float64, len(items))
 	for k, s := range e.sources.all {
 		w, ok := weights[s.Name()]

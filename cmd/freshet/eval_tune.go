@@ -136,16 +136,16 @@ type caughtPool struct {
 	scores [][]float32
 }
 
-func (c *choiceCatcher) inspect(who *freshet.Subject, items []string, scores [][]float32) {
+func (c *choiceCatcher) inspect(who *freshet.Subject, items []freshet.Ref, scores [][]float32) {
 	if !c.catch {
 		return
 	}
 	p := caughtPool{scores: make([][]float32, len(c.asked))}
-	for i, id := range items {
-		if c.seen.Excluded(who.Profile.UserID, id) {
+	for i := range items {
+		if c.seen.Excluded(who.Profile.UserID, items[i].ItemID) {
 			continue
 		}
-		p.items = append(p.items, id)
+		p.items = append(p.items, items[i].ItemID)
 		for n, k := range c.asked {
 			p.scores[n] = append(p.scores[n], scores[k][i])
 		}

@@ -28,9 +28,9 @@ type sources struct {
 // popular, trending, new, owned; and covisit-last and content-last, for which the last item alone counts.
 func newSources(cfg Config, bundle *models.Bundle, index *models.Index, now func() time.Time) *sources {
 	s := &sources{
-		popular:  candidate.NewPopular(cfg.Popular.HalfLife.D()),
-		trending: candidate.NewTrending(cfg.Popular.Trending.D(), cfg.Popular.HalfLife.D()),
-		covisit:  candidate.NewCovisit(candidate.CovisitConfig{HalfLife: cfg.Covisit.HalfLife.D(), Keep: cfg.Covisit.Keep, MaxItems: cfg.Covisit.MaxItems}),
+		popular:  candidate.NewPopular(cfg.Popular.HalfLife.D(), index),
+		trending: candidate.NewTrending(cfg.Popular.Trending.D(), cfg.Popular.HalfLife.D(), index),
+		covisit:  candidate.NewCovisit(candidate.CovisitConfig{HalfLife: cfg.Covisit.HalfLife.D(), Keep: cfg.Covisit.Keep, MaxItems: cfg.Covisit.MaxItems, Numbers: index}),
 		fresh:    candidate.NewNew(index, cfg.NewItems.MaxAge.D(), cfg.NewItems.Budget, now),
 	}
 	for i, task := range bundle.Tasks() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,10 +22,39 @@ func (x flatIndex) Vector(id string) ([]float32, freshet.VectorKind) {
 	return []float32{0, 0}, freshet.Unknown
 }
 
-func (x flatIndex) Score(_ context.Context, q []float32, ids []string) []float32 {
-	out := make([]float32, len(ids))
+func (x flatIndex) Score(q []float32, items []freshet.Ref, out []float32) {
+	for i := range items {
+		out[i] = freshet.Dot(q, x[items[i].ItemID])
+	}
+}
+
+func (x flatIndex) VectorOf(item freshet.Ref) ([]float32, float32) {
+	v := x[item.ItemID]
+	return v, length(v)
+}
+
+func (x flatIndex) Number(id string) int32 {
+	if _, ok := x[id]; ok {
+		return numbered{}.Number(id)
+	}
+	return 0
+}
+
+// numbered gives items like i7 a number, but for every third, so that items with and without are among each other.
+type numbered struct{}
+
+func (numbered) Number(id string) int32 {
+	if n, err := strconv.Atoi(strings.TrimLeft(id, "abcdefghijklmnopqrstuvwxyz")); err == nil && n%3 != 0 {
+		return int32(n) + 1
+	}
+	return 0
+}
+
+// refs names items, with their numbers.
+func refs(numbers Numbers, ids ...string) []freshet.Ref {
+	out := make([]freshet.Ref, len(ids))
 	for i, id := range ids {
-		out[i] = freshet.Dot(q, x[id])
+		out[i] = freshet.Ref{ItemID: id, Number: numbers.Number(id)}
 	}
 	return out
 }
@@ -49,7 +80,7 @@ func (x flatIndex) SearchInto(_ context.Context, queries []float32, n int, h *fr
 			if i < len(list) {
 				c = list[i]
 			}
-			h.Items, h.Scores = append(h.Items, c.ItemID), append(h.Scores, c.Score)
+			h.Items, h.Numbers, h.Scores = append(h.Items, c.ItemID), append(h.Numbers, x.Number(c.ItemID)), append(h.Scores, c.Score)
 		}
 	}
 	return nil
@@ -87,7 +118,7 @@ func TestSequenceAnswersEveryQueryAndNobodyElse(t *testing.T) {
 	}
 	out := []float32{9, 9}
 	who := subject([]float32{1, 0})
-	if err := s.Score(context.Background(), &who, []string{"i0", "i1"}, out); err != nil || out[0] != 1 || out[1] != 0 {
+	if err := s.Score(context.Background(), &who, refs(axes, "i0", "i1"), out); err != nil || out[0] != 1 || out[1] != 0 {
 		t.Errorf("scores %v, %v", out, err)
 	}
 }
@@ -95,7 +126,7 @@ func TestSequenceAnswersEveryQueryAndNobodyElse(t *testing.T) {
 func TestSequenceNamesTheHistoryItemBehindEachProposal(t *testing.T) {
 	s := NewSequence("sequence", 0, axes)
 	who := subject([]float32{1, 1}, "i0", "i1", "nobody-knows")
-	if got := s.Because(&who, []string{"i2", "i0", "unheard-of"}); fmt.Sprint(got) != "[i0 i1 ]" {
+	if got := s.Because(&who, refs(axes, "i2", "i0", "unheard-of")); fmt.Sprint(got) != "[i0 i1 ]" {
 		t.Errorf("%q: i2 points most like i0, i0 is not its own reason, an unknown item has none", got)
 	}
 }
@@ -106,7 +137,7 @@ func learn(p *Popular, item string, weight float64, at time.Time) {
 }
 
 func TestPopularityForgets(t *testing.T) {
-	p := NewPopular(24 * time.Hour)
+	p := NewPopular(24*time.Hour, numbered{})
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for range 10 {
 		learn(p, "old", 1, start)
@@ -125,7 +156,7 @@ func TestPopularityForgets(t *testing.T) {
 
 // Years of events neither overflow nor change the order.
 func TestPopularityOutlivesItsLandmark(t *testing.T) {
-	p := NewPopular(24 * time.Hour)
+	p := NewPopular(24*time.Hour, numbered{})
 	at := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	for range 3000 {
 		learn(p, "steady", 2, at)
@@ -138,13 +169,13 @@ func TestPopularityOutlivesItsLandmark(t *testing.T) {
 		t.Fatalf("%v", top)
 	}
 	out := make([]float32, 3)
-	if err := p.Score(context.Background(), nil, []string{"steady", "second", "never"}, out); err != nil || out[0] != 0 || out[2] != out[1] {
+	if err := p.Score(context.Background(), nil, refs(unnumbered{}, "steady", "second", "never"), out); err != nil || out[0] != 0 || out[2] != out[1] {
 		t.Fatalf("scores %v, %v: an item nobody touched scores like the least popular", out, err)
 	}
 }
 
 func TestPopularityIgnoresWhatDoesNotExtend(t *testing.T) {
-	p := NewPopular(time.Hour)
+	p := NewPopular(time.Hour, nil)
 	p.Learn([]freshet.Lesson{{Event: &freshet.Event{Items: []freshet.EventItem{{ItemID: "a"}}}, Type: freshet.EventType{Effect: freshet.Reject, Weight: 1}}})
 	p.Refresh()
 	if top := p.Top(5); len(top) != 0 {
@@ -155,7 +186,7 @@ func TestPopularityIgnoresWhatDoesNotExtend(t *testing.T) {
 // A worker that starts goes on where the last one ended.
 func TestPopularityIsHandedOver(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	before := NewPopular(24 * time.Hour)
+	before := NewPopular(24*time.Hour, numbered{})
 	learn(before, "old", 8, at)
 	learn(before, "new", 3, at.Add(24*time.Hour)) // by then 4 are left of the 8
 	before.Refresh()
@@ -163,7 +194,7 @@ func TestPopularityIsHandedOver(t *testing.T) {
 	if len(left) != 2 || left[0].ItemID != "old" || left[0].Score < 3.99 || left[0].Score > 4.01 || left[1].Score < 2.99 || left[1].Score > 3.01 {
 		t.Fatalf("%v", left)
 	}
-	after := NewPopular(24 * time.Hour)
+	after := NewPopular(24*time.Hour, numbered{})
 	after.Seed(left)
 	if top := after.Top(1); len(top) != 1 || top[0].ItemID != "old" {
 		t.Fatalf("nothing was taken over: %v", top)

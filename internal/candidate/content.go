@@ -91,7 +91,8 @@ func (c *Content) Propose(ctx context.Context, subjects []freshet.Subject, n int
 	for row, i := range asked {
 		start, query := len(flat), queries[row*dim:(row+1)*dim]
 		for k := row * hits.N; k < (row+1)*hits.N && hits.Items[k] != ""; k++ {
-			flat = append(flat, freshet.Candidate{ItemID: hits.Items[k], Score: c.cosine(query, hits.Items[k])})
+			item := freshet.Ref{ItemID: hits.Items[k], Number: hits.Numbers[k]}
+			flat = append(flat, freshet.Candidate{ItemID: item.ItemID, Number: item.Number, Score: c.cosine(query, item)})
 		}
 		list := flat[start:len(flat):len(flat)]
 		sortCandidates(list) // the search knows biases and lengths, which likeness does not
@@ -112,41 +113,40 @@ func appendQuery(queries []float32, voters []voter) []float32 {
 	return queries
 }
 
-func (c *Content) cosine(query []float32, id string) float32 {
-	v, kind := c.index.Vector(id)
-	norm := length(v)
-	if kind == freshet.Unknown || norm == 0 {
+func (c *Content) cosine(query []float32, item freshet.Ref) float32 {
+	v, norm := c.index.VectorOf(item)
+	if norm == 0 {
 		return -math.MaxFloat32
 	}
 	return freshet.Dot(query, v) / norm
 }
 
 // Score implements the engine's Source.
-func (c *Content) Score(_ context.Context, who *freshet.Subject, items []string, out []float32) error {
+func (c *Content) Score(_ context.Context, who *freshet.Subject, items []freshet.Ref, out []float32) error {
 	voters := c.electorate(who)
 	if len(voters) == 0 {
 		clear(out)
 		return nil
 	}
 	query := appendQuery(nil, voters)
-	for i, id := range items {
-		out[i] = c.cosine(query, id)
+	for i := range items {
+		out[i] = c.cosine(query, items[i])
 	}
 	return nil
 }
 
 // Because names exactly the item of the history that added most to the score.
-func (c *Content) Because(who *freshet.Subject, items []string) []string {
+func (c *Content) Because(who *freshet.Subject, items []freshet.Ref) []string {
 	voters := c.electorate(who)
 	out := make([]string, len(items))
-	for i, id := range items {
-		v, kind := c.index.Vector(id)
-		if kind == freshet.Unknown {
+	for i := range items {
+		v, _ := c.index.VectorOf(items[i])
+		if v == nil {
 			continue
 		}
 		best := float32(math.Inf(-1))
 		for k := range voters {
-			if s := voters[k].vote * freshet.Dot(voters[k].vector, v) / voters[k].norm; s > best && voters[k].id != id {
+			if s := voters[k].vote * freshet.Dot(voters[k].vector, v) / voters[k].norm; s > best && voters[k].id != items[i].ItemID {
 				best, out[i] = s, voters[k].id
 			}
 		}

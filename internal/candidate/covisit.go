@@ -19,6 +19,7 @@ type CovisitConfig struct {
 	Last     int           // how many of a user's last items vote; default 30
 	Decay    float64       // the k-th item back votes with k^-Decay; default 0.7
 	Damp     float64       // scores are divided by (n_j + 1)^Damp, n_j = how often item j was met; default 0.3
+	Numbers  Numbers       // of items; nil = they have none
 }
 
 func (c CovisitConfig) withDefaults() CovisitConfig {
@@ -29,6 +30,9 @@ func (c CovisitConfig) withDefaults() CovisitConfig {
 	setDefault(&c.Last, 30)
 	setDefault(&c.Decay, 0.7)
 	setDefault(&c.Damp, 0.3)
+	if c.Numbers == nil {
+		c.Numbers = unnumbered{}
+	}
 	return c
 }
 
@@ -59,18 +63,21 @@ type Covisit struct {
 	step  []float32 // 1/k
 
 	mu       sync.RWMutex
-	number   map[string]int32
-	ids      []string
+	number   map[string]int32 // id -> row
+	items    []freshet.Ref    // of each row
+	rowOf    []int32          // by an item's Number: its row + 1, 0 = none
+	unknown  int              // rows whose item has no Number
 	rows     []covisitRow
 	landmark int64 // ms; event time whose additions count as written; 0 = no event yet
 	latest   int64 // ms; newest event time
 	cursor   int   // next row whose damp is brought up to date
 	full     bool  // no room for more items until compact
 
-	dirty  []int32  // rows with something to flush, in order of their first addition since
-	wanted []int32  // rows to read from the store
-	rotate int      // next row that is read again
-	stale  []string // items whose similar list is out of date
+	dirty      []int32  // rows with something to flush, in order of their first addition since
+	wanted     []int32  // rows to read from the store
+	rotate     int      // next row that is read again
+	identified int      // the row whose Number was looked for last
+	stale      []string // items whose similar list is out of date
 
 	idle    bool // nothing is learnt
 	ballots sync.Pool
@@ -207,16 +214,45 @@ func (c *Covisit) intern(id string) (int32, bool) {
 	if n, ok := c.number[id]; ok {
 		return n, true
 	}
-	if len(c.ids) >= c.cfg.MaxItems {
+	if len(c.items) >= c.cfg.MaxItems {
 		c.full = true
 		return 0, false
 	}
-	n := int32(len(c.ids))
+	n := int32(len(c.items))
 	c.number[id] = n
-	c.ids = append(c.ids, id)
+	c.items = append(c.items, freshet.Ref{ItemID: id})
+	c.unknown++
+	c.identify(n)
 	c.rows = append(c.rows, covisitRow{damp: 1, flags: rowWanted})
 	c.wanted = append(c.wanted, n)
 	return n, true
+}
+
+// identify notes the Number of a row's item, if it has one.
+func (c *Covisit) identify(n int32) {
+	item := &c.items[n]
+	if item.Number = c.cfg.Numbers.Number(item.ItemID); item.Number == 0 {
+		return
+	}
+	c.unknown--
+	if need := int(item.Number) + 1 - len(c.rowOf); need > 0 {
+		c.rowOf = append(c.rowOf, make([]int32, need)...)
+	}
+	c.rowOf[item.Number] = n + 1
+}
+
+// row finds an item's row; false = it has none. The caller holds the lock.
+func (c *Covisit) row(item *freshet.Ref) (int32, bool) {
+	if item.Number > 0 {
+		if int(item.Number) < len(c.rowOf) && c.rowOf[item.Number] > 0 {
+			return c.rowOf[item.Number] - 1, true
+		}
+		if c.unknown == 0 {
+			return 0, false
+		}
+	}
+	n, ok := c.number[item.ItemID]
+	return n, ok
 }
 
 // add counts a pair, in the row and in what is owed to the store.
@@ -280,7 +316,7 @@ func (c *Covisit) Ask(who *freshet.Subject) freshet.Opinion {
 	}
 	for i, n := range b.touched {
 		b.votes = append(b.votes, b.cells[n].sum*c.rows[n].damp)
-		b.touchedIDs = append(b.touchedIDs, c.ids[n])
+		b.items = append(b.items, c.items[n])
 		b.cells[n].at = int32(i)
 	}
 	return b
@@ -298,7 +334,7 @@ func (c *Covisit) Propose(_ context.Context, subjects []freshet.Subject, n int) 
 }
 
 // Score implements the engine's Source.
-func (c *Covisit) Score(_ context.Context, who *freshet.Subject, items []string, out []float32) error {
+func (c *Covisit) Score(_ context.Context, who *freshet.Subject, items []freshet.Ref, out []float32) error {
 	o := c.Ask(who)
 	defer o.Close()
 	o.Score(items, out)
@@ -338,7 +374,7 @@ func (c *CovisitLast) Propose(ctx context.Context, subjects []freshet.Subject, n
 }
 
 // Score implements the engine's Source.
-func (c *CovisitLast) Score(ctx context.Context, who *freshet.Subject, items []string, out []float32) error {
+func (c *CovisitLast) Score(ctx context.Context, who *freshet.Subject, items []freshet.Ref, out []float32) error {
 	return c.all.Score(ctx, lastOf(who), items, out)
 }
 

@@ -13,12 +13,12 @@ type ballot struct {
 	source *Covisit
 	window []freshet.Entry
 
-	cells      []cell
-	touched    []int32
-	touchedIDs []string
-	votes      []float32 // of each touched item, damped
-	order      []int32
-	out        []freshet.Candidate
+	cells   []cell
+	touched []int32
+	items   []freshet.Ref // of each touched row
+	votes   []float32     // of each touched item, damped
+	order   []int32
+	out     []freshet.Candidate
 }
 
 type cell struct {
@@ -53,38 +53,39 @@ func (b *ballot) Propose(n int) []freshet.Candidate {
 	best := topN(b.order, b.votes, n)
 	b.out = b.out[:0]
 	for _, i := range best {
-		b.out = append(b.out, freshet.Candidate{ItemID: b.touchedIDs[i], Score: logVote(b.votes[i])})
+		b.out = append(b.out, freshet.Candidate{ItemID: b.items[i].ItemID, Number: b.items[i].Number, Score: logVote(b.votes[i])})
 	}
 	return b.out
 }
 
 // Score implements freshet.Opinion.
-func (b *ballot) Score(items []string, out []float32) {
+func (b *ballot) Score(items []freshet.Ref, out []float32) {
 	b.source.mu.RLock()
 	defer b.source.mu.RUnlock()
-	for i, id := range items {
-		out[i] = logVote(0)
-		if at, ok := b.find(id); ok {
+	none := logVote(0)
+	for i := range items {
+		out[i] = none
+		if at, ok := b.find(&items[i]); ok {
 			out[i] = logVote(b.votes[at])
 		}
 	}
 }
 
 // find gives an item's place among the touched; the caller holds the source's lock.
-func (b *ballot) find(id string) (int32, bool) {
-	n, ok := b.source.number[id]
+func (b *ballot) find(item *freshet.Ref) (int32, bool) {
+	n, ok := b.source.row(item)
 	if !ok || int(n) >= len(b.cells) || b.cells[n].k == 0 {
 		return 0, false
 	}
 	at := b.cells[n].at
-	return at, b.touchedIDs[at] == id // an item may have got another number since Ask
+	return at, b.items[at].ItemID == item.ItemID // an item may have got another row since Ask
 }
 
 // Because implements freshet.Opinion: exactly the item that voted most.
-func (b *ballot) Because(item string) string {
+func (b *ballot) Because(item freshet.Ref) string {
 	b.source.mu.RLock()
 	defer b.source.mu.RUnlock()
-	at, ok := b.find(item)
+	at, ok := b.find(&item)
 	if !ok {
 		return ""
 	}
@@ -96,7 +97,7 @@ func (b *ballot) Close() {
 	for _, n := range b.touched {
 		b.cells[n] = cell{}
 	}
-	b.touched, b.touchedIDs, b.votes, b.window = b.touched[:0], b.touchedIDs[:0], b.votes[:0], nil
+	b.touched, b.items, b.votes, b.window = b.touched[:0], b.items[:0], b.votes[:0], nil
 	b.source.ballots.Put(b)
 }
 

@@ -37,7 +37,25 @@ func (c *Covisit) Sync(ctx context.Context, store Counts) error {
 		return err
 	}
 	c.compact()
+	c.identifyAll()
 	return nil
+}
+
+// identifySome is how many rows without a Number are looked at in one Sync.
+const identifySome = 5_000
+
+// identifyAll looks again for the Numbers of items that the index did not know when they were first met.
+func (c *Covisit) identifyAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	looked := 0
+	for tried := 0; c.unknown > 0 && looked < identifySome && tried < len(c.items); tried++ {
+		c.identified = (c.identified + 1) % len(c.items)
+		if c.items[c.identified].Number == 0 {
+			c.identify(int32(c.identified))
+			looked++
+		}
+	}
 }
 
 // owedRow is what one row owed when it was taken, to be given back if the store does not take it.
@@ -69,11 +87,11 @@ func (c *Covisit) takeOwed() ([]owedRow, []freshet.Transition) {
 		c.dirty = c.dirty[1:]
 		r := &c.rows[n]
 		r.flags &^= rowDirty
-		deltas = append(deltas, freshet.Transition{From: c.ids[n], Weight: max(float64(r.owedN), 1e-12), Time: c.landmark})
+		deltas = append(deltas, freshet.Transition{From: c.items[n].ItemID, Weight: max(float64(r.owedN), 1e-12), Time: c.landmark})
 		for _, l := range r.owed {
-			deltas = append(deltas, freshet.Transition{From: c.ids[n], To: c.ids[l.item], Weight: float64(l.weight), Time: c.landmark})
+			deltas = append(deltas, freshet.Transition{From: c.items[n].ItemID, To: c.items[l.item].ItemID, Weight: float64(l.weight), Time: c.landmark})
 		}
-		taken = append(taken, owedRow{c.ids[n], r.owedN, r.owed})
+		taken = append(taken, owedRow{c.items[n].ItemID, r.owedN, r.owed})
 		r.owed, r.owedN = nil, 0
 		c.outdate(n)
 	}
@@ -84,7 +102,7 @@ func (c *Covisit) takeOwed() ([]owedRow, []freshet.Transition) {
 func (c *Covisit) outdate(n int32) {
 	if r := &c.rows[n]; r.flags&rowSimilar == 0 && len(c.stale) < c.cfg.MaxItems {
 		r.flags |= rowSimilar
-		c.stale = append(c.stale, c.ids[n])
+		c.stale = append(c.stale, c.items[n].ItemID)
 	}
 }
 
@@ -127,13 +145,13 @@ func (c *Covisit) toRead() (ids []string, now int64) {
 		n := c.wanted[0]
 		c.wanted = c.wanted[1:]
 		c.rows[n].flags &^= rowWanted
-		ids = append(ids, c.ids[n])
+		ids = append(ids, c.items[n].ItemID)
 	}
 	most := min(len(ids)+(len(c.rows)+turnSyncs-1)/turnSyncs, readRows)
 	for tried := 0; tried < len(c.rows) && len(ids) < most; tried++ {
 		c.rotate = (c.rotate + 1) % len(c.rows)
 		if r := &c.rows[c.rotate]; r.flags&rowLoaded != 0 && r.flags&rowDirty == 0 {
-			ids = append(ids, c.ids[c.rotate])
+			ids = append(ids, c.items[c.rotate].ItemID)
 		}
 	}
 	if c.landmark == 0 {
@@ -248,11 +266,18 @@ func (c *Covisit) renumber(order []int32, renamed map[int32]int32) {
 		}
 		return kept
 	}
-	rows, ids, number := make([]covisitRow, len(order)), make([]string, len(order)), make(map[string]int32, len(order))
+	rows, items, number := make([]covisitRow, len(order)), make([]freshet.Ref, len(order)), make(map[string]int32, len(order))
+	clear(c.rowOf)
+	c.unknown = 0
 	for to, from := range order {
-		rows[to], ids[to] = c.rows[from], c.ids[from]
+		rows[to], items[to] = c.rows[from], c.items[from]
+		if n := items[to].Number; n > 0 {
+			c.rowOf[n] = int32(to) + 1
+		} else {
+			c.unknown++
+		}
 		rows[to].next, rows[to].owed = point(rows[to].next), point(rows[to].owed)
-		number[ids[to]] = int32(to)
+		number[items[to].ItemID] = int32(to)
 	}
 	queue := func(list []int32) []int32 {
 		var kept []int32
@@ -264,7 +289,7 @@ func (c *Covisit) renumber(order []int32, renamed map[int32]int32) {
 		return kept
 	}
 	c.dirty, c.wanted = queue(c.dirty), queue(c.wanted)
-	c.rows, c.ids, c.number, c.cursor, c.rotate = rows, ids, number, 0, 0
+	c.rows, c.items, c.number, c.cursor, c.rotate = rows, items, number, 0, 0
 }
 
 // Similar gives up to most items whose similar list is out of date, each with its n strongest successors, best first: what item
@@ -285,8 +310,8 @@ func (c *Covisit) Similar(most, n int, keep func(itemID string) bool) map[string
 		r.flags &^= rowSimilar
 		list := make([]freshet.Scored, 0, len(r.next))
 		for _, l := range r.next {
-			if l.item != at && keep(c.ids[l.item]) {
-				list = append(list, freshet.Scored{ItemID: c.ids[l.item], Score: float64(l.weight / (r.n + one) * c.rows[l.item].damp)})
+			if l.item != at && keep(c.items[l.item].ItemID) {
+				list = append(list, freshet.Scored{ItemID: c.items[l.item].ItemID, Score: float64(l.weight / (r.n + one) * c.rows[l.item].damp)})
 			}
 		}
 		freshet.BestFirst(list, func(s *freshet.Scored) float64 { return s.Score })

@@ -26,7 +26,7 @@ func visit(c *Covisit, before []string, item string, at int64) {
 // The score is the formula, computed here once more from all pairs.
 func TestCovisitIsItsFormula(t *testing.T) {
 	const users, items, day = 30, 40, int64(86_400_000)
-	cfg := CovisitConfig{HalfLife: 10 * 24 * time.Hour, Keep: 1000}
+	cfg := CovisitConfig{HalfLife: 10 * 24 * time.Hour, Keep: 1000, Numbers: numbered{}}
 	c := NewCovisit(cfg)
 	type pair struct{ i, j string }
 	pairs, counts := map[pair]float64{}, map[string]float64{}
@@ -55,7 +55,7 @@ func TestCovisitIsItsFormula(t *testing.T) {
 	for i := range ids {
 		ids[i] = fmt.Sprintf("i%d", i)
 	}
-	o.Score(ids, got)
+	o.Score(refs(c.cfg.Numbers, ids...), got)
 	for i, id := range ids {
 		sum, most, because := 0.0, 0.0, ""
 		for k := 1; k <= min(30, len(histories[0])); k++ {
@@ -69,8 +69,8 @@ func TestCovisitIsItsFormula(t *testing.T) {
 		if math.Abs(float64(got[i])-want) > 1e-3 {
 			t.Fatalf("%s scores %v, the formula gives %v", id, got[i], want)
 		}
-		if o.Because(id) != because {
-			t.Fatalf("%s because of %q, the strongest vote is that of %q", id, o.Because(id), because)
+		if got := o.Because(refs(c.cfg.Numbers, id)[0]); got != because {
+			t.Fatalf("%s because of %q, the strongest vote is that of %q", id, got, because)
 		}
 	}
 	list := o.Propose(10)
@@ -117,7 +117,7 @@ func (s *sharedCounts) Transitions(_ context.Context, items []string, _ int, _ t
 
 // Workers that share a store end with the same counts, and a store that was away for a while costs nothing.
 func TestWorkersShareTheirCounts(t *testing.T) {
-	cfg := CovisitConfig{HalfLife: 1e6 * time.Hour}
+	cfg := CovisitConfig{HalfLife: 1e6 * time.Hour, Numbers: numbered{}}
 	a, b, alone := NewCovisit(cfg), NewCovisit(cfg), NewCovisit(cfg)
 	store := &sharedCounts{rows: map[string]map[string]float64{}}
 	for n := range int64(60) {
@@ -142,11 +142,11 @@ func TestWorkersShareTheirCounts(t *testing.T) {
 	}
 	who, ids := subject(nil, "i1", "i2", "i0"), []string{"i0", "i1", "i2", "i3", "i4", "i5", "i6"}
 	want, got := make([]float32, len(ids)), make([]float32, len(ids))
-	if err := alone.Score(t.Context(), &who, ids, want); err != nil {
+	if err := alone.Score(t.Context(), &who, refs(unnumbered{}, ids...), want); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []*Covisit{a, b} {
-		if err := c.Score(t.Context(), &who, ids, got); err != nil {
+		if err := c.Score(t.Context(), &who, refs(c.cfg.Numbers, ids...), got); err != nil {
 			t.Fatal(err)
 		}
 		for i := range ids {
@@ -215,7 +215,7 @@ func TestCovisitIsBounded(t *testing.T) {
 	}
 	for i := range c.rows {
 		if len(c.rows[i].next) > 9 || len(c.rows[i].owed) > 8 {
-			t.Fatalf("%d successors of %s", len(c.rows[i].next), c.ids[i])
+			t.Fatalf("%d successors of %s", len(c.rows[i].next), c.items[i].ItemID)
 		}
 	}
 	who := subject(nil, "hub")
@@ -232,17 +232,17 @@ func TestContentNamesWhatIsMostAlike(t *testing.T) {
 	if err != nil || len(lists[0]) != 3 || lists[0][0].ItemID != "i2" || lists[1] != nil {
 		t.Fatalf("%v, %v: i2 lies between what the user met", lists, err)
 	}
-	if got := c.Because(&who, []string{"i2"}); got[0] != "i1" {
+	if got := c.Because(&who, refs(axes, "i2")); got[0] != "i1" {
 		t.Fatalf("%v: i1 was met last and weighs more", got)
 	}
 	out := make([]float32, 2)
-	if err := c.Score(t.Context(), &who, []string{"i2", "unheard-of"}, out); err != nil || out[0] != lists[0][0].Score || out[1] > -1e30 {
+	if err := c.Score(t.Context(), &who, refs(axes, "i2", "unheard-of"), out); err != nil || out[0] != lists[0][0].Score || out[1] > -1e30 {
 		t.Fatalf("%v, %v", out, err)
 	}
 }
 
 func TestTrendsAreWhatGrew(t *testing.T) {
-	s := NewTrending(6*time.Hour, 7*24*time.Hour)
+	s := NewTrending(6*time.Hour, 7*24*time.Hour, nil)
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	meet := func(item string, n int) {
 		for range n {
@@ -274,7 +274,7 @@ func TestNewItemsAreExploredWithinABudget(t *testing.T) {
 		}
 		return fmt.Sprint(lists[0])
 	}
-	if got := propose(); got != "[{i0 1}]" {
+	if got := propose(); got != "[{i0 0 1}]" {
 		t.Fatalf("%s: i1 is too old", got)
 	}
 	s.Learn([]freshet.Lesson{{Event: &freshet.Event{Items: []freshet.EventItem{{ItemID: "i0"}}}}})

@@ -92,15 +92,18 @@ func (s *New) Propose(ctx context.Context, subjects []freshet.Subject, n int) ([
 	if len(ids) == 0 {
 		return out, nil
 	}
-	scores := make([]float32, len(ids))
+	scores, refs := make([]float32, len(ids)), make([]freshet.Ref, len(ids))
+	for i, id := range ids {
+		refs[i] = freshet.Ref{ItemID: id, Number: s.index.Number(id)}
+	}
 	for i := range subjects {
-		if err := s.Score(ctx, &subjects[i], ids, scores); err != nil {
+		if err := s.Score(ctx, &subjects[i], refs, scores); err != nil {
 			return nil, err
 		}
 		list := make([]freshet.Candidate, 0, len(ids))
-		for k, id := range ids {
+		for k, item := range refs {
 			if scores[k] > -math.MaxFloat32 { // the index has no vector of it yet
-				list = append(list, freshet.Candidate{ItemID: id, Score: scores[k]})
+				list = append(list, freshet.Candidate{ItemID: item.ItemID, Number: item.Number, Score: scores[k]})
 			}
 		}
 		sortCandidates(list)
@@ -124,11 +127,11 @@ func (s *New) current() []string {
 }
 
 // Score implements the engine's Source: the sequence model's logit of a new item, nothing for others.
-func (s *New) Score(ctx context.Context, who *freshet.Subject, items []string, out []float32) error {
+func (s *New) Score(_ context.Context, who *freshet.Subject, items []freshet.Ref, out []float32) error {
 	if who.Queries == nil {
 		clear(out)
 		return nil
 	}
-	copy(out, s.index.Score(ctx, who.Queries[0], items))
+	s.index.Score(who.Queries[0], items, out)
 	return nil
 }

@@ -30,11 +30,11 @@ func (Owned) Propose(_ context.Context, subjects []freshet.Subject, n int) ([][]
 func ageScore(ms int64) float32 { return float32(math.Log1p(max(float64(ms), 0) / 86_400_000)) }
 
 // Score implements the engine's Source.
-func (Owned) Score(_ context.Context, who *freshet.Subject, items []string, out []float32) error {
-	for i, id := range items {
+func (Owned) Score(_ context.Context, who *freshet.Subject, items []freshet.Ref, out []float32) error {
+	for i, item := range items {
 		out[i] = -math.MaxFloat32
 		for _, d := range who.Profile.Owned {
-			if d.ItemID == id {
+			if d.ItemID == item.ItemID {
 				out[i] = ageScore(who.Now - d.Time)
 			}
 		}
@@ -43,4 +43,10 @@ func (Owned) Score(_ context.Context, who *freshet.Subject, items []string, out 
 }
 
 // Because implements the engine's Explainer: the purchase itself.
-func (Owned) Because(_ *freshet.Subject, items []string) []string { return items }
+func (Owned) Because(_ *freshet.Subject, items []freshet.Ref) []string {
+	out := make([]string, len(items))
+	for i := range items {
+		out[i] = items[i].ItemID
+	}
+	return out
+}

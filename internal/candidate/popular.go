@@ -16,6 +16,7 @@ import (
 // weight x 2^((t - landmark)/half-life), so that nothing stored ever has to be aged.
 type Popular struct {
 	halfLife float64 // ms
+	numbers  Numbers
 
 	mu       sync.Mutex
 	landmark int64 // ms; the event time whose additions count as written; 0 = no event yet
@@ -26,16 +27,18 @@ type Popular struct {
 }
 
 type ranking struct {
-	list  []freshet.Candidate
-	most  float64 // weight of the first, as of the latest event
-	score map[string]float32
-	floor float32
+	list   []freshet.Candidate
+	most   float64 // weight of the first, as of the latest event
+	scores *scores
 }
 
-// NewPopular makes the source. Additions older than a few half-lives no longer matter.
-func NewPopular(halfLife time.Duration) *Popular {
-	p := &Popular{halfLife: float64(halfLife.Milliseconds()), counts: map[string]float64{}}
-	p.top.Store(&ranking{})
+// NewPopular makes the source. Additions older than a few half-lives no longer matter. numbers may be nil.
+func NewPopular(halfLife time.Duration, numbers Numbers) *Popular {
+	p := &Popular{halfLife: float64(halfLife.Milliseconds()), numbers: numbers, counts: map[string]float64{}}
+	if numbers == nil {
+		p.numbers = unnumbered{}
+	}
+	p.top.Store(&ranking{scores: scoresOf(nil, 0)})
 	return p
 }
 
@@ -89,7 +92,7 @@ func (p *Popular) rebase(to int64) {
 func (p *Popular) Refresh() {
 	p.mu.Lock()
 	decay := math.Exp2(-float64(p.latest-p.landmark) / p.halfLife)
-	r := &ranking{list: make([]freshet.Candidate, 0, len(p.counts)), score: make(map[string]float32, len(p.counts))}
+	r := &ranking{list: make([]freshet.Candidate, 0, len(p.counts))}
 	most := 0.0
 	for item, c := range p.counts {
 		r.list = append(r.list, freshet.Candidate{ItemID: item, Score: float32(math.Log(c))})
@@ -98,11 +101,11 @@ func (p *Popular) Refresh() {
 	p.mu.Unlock()
 	r.most = most * decay
 	// Scores are relative to the most popular item, so that the landmark does not show.
-	top := float32(math.Log(most))
+	top, floor := float32(math.Log(most)), float32(0)
 	for i := range r.list {
 		r.list[i].Score -= top
-		r.score[r.list[i].ItemID] = r.list[i].Score
-		r.floor = min(r.floor, r.list[i].Score)
+		r.list[i].Number = p.numbers.Number(r.list[i].ItemID)
+		floor = min(floor, r.list[i].Score)
 	}
 	sort.Slice(r.list, func(a, b int) bool {
 		if r.list[a].Score != r.list[b].Score {
@@ -110,6 +113,7 @@ func (p *Popular) Refresh() {
 		}
 		return r.list[a].ItemID < r.list[b].ItemID
 	})
+	r.scores = scoresOf(r.list, floor)
 	p.top.Store(r)
 }
 
@@ -153,14 +157,10 @@ func (p *Popular) Propose(_ context.Context, subjects []freshet.Subject, n int) 
 }
 
 // Score implements the engine's Source. An item nobody touched scores like the least popular one.
-func (p *Popular) Score(_ context.Context, _ *freshet.Subject, items []string, out []float32) error {
+func (p *Popular) Score(_ context.Context, _ *freshet.Subject, items []freshet.Ref, out []float32) error {
 	r := p.top.Load()
-	for i, id := range items {
-		s, ok := r.score[id]
-		if !ok {
-			s = r.floor
-		}
-		out[i] = s
+	for i := range items {
+		out[i] = r.scores.of(&items[i])
 	}
 	return nil
 }

@@ -13,10 +13,14 @@ import (
 type Index interface {
 	// SearchInto gives the n best items for each of the B queries, [B, dim] row-major, over the memory of earlier hits.
 	SearchInto(ctx context.Context, queries []float32, n int, hits *freshet.Hits) error
-	// Score gives the score of each item for one query, the lowest number for an item without a vector.
-	Score(ctx context.Context, query []float32, items []string) []float32
+	// Score writes the score of each item for one query, the lowest number for an item without a vector.
+	Score(query []float32, items []freshet.Ref, out []float32)
 	// Vector gives an item's vector, read only.
 	Vector(itemID string) ([]float32, freshet.VectorKind)
+	// VectorOf gives an item's vector, read only, and its length; nil for an item without one.
+	VectorOf(item freshet.Ref) (vector []float32, norm float32)
+	// Number is the item's freshet.Ref.Number, 0 where it has none.
+	Number(itemID string) int32
 }
 
 // explainHistory is how many of the latest entries are looked at for the item behind a recommendation: the estimate stands in
@@ -63,7 +67,7 @@ func (s *Sequence) Propose(ctx context.Context, subjects []freshet.Subject, n in
 	for row, i := range asked {
 		start := len(flat)
 		for k := row * hits.N; k < (row+1)*hits.N && hits.Items[k] != ""; k++ {
-			flat = append(flat, freshet.Candidate{ItemID: hits.Items[k], Score: hits.Scores[k]})
+			flat = append(flat, freshet.Candidate{ItemID: hits.Items[k], Number: hits.Numbers[k], Score: hits.Scores[k]})
 		}
 		out[i] = flat[start:len(flat):len(flat)]
 	}
@@ -71,12 +75,12 @@ func (s *Sequence) Propose(ctx context.Context, subjects []freshet.Subject, n in
 }
 
 // Score implements the engine's Source: the model's logit of each item.
-func (s *Sequence) Score(ctx context.Context, who *freshet.Subject, items []string, out []float32) error {
+func (s *Sequence) Score(_ context.Context, who *freshet.Subject, items []freshet.Ref, out []float32) error {
 	if who.Queries == nil {
 		clear(out)
 		return nil
 	}
-	copy(out, s.index.Score(ctx, who.Queries[s.task], items))
+	s.index.Score(who.Queries[s.task], items, out)
 	return nil
 }
 
@@ -85,7 +89,7 @@ func (*Sequence) Estimates() bool { return true }
 
 // Because estimates which of the latest entries led to each item: the one whose vector points most the same way. The exact answer,
 // folding the window without each entry in turn, would cost a refold per entry; this one is cheap enough to stand in every record.
-func (s *Sequence) Because(who *freshet.Subject, items []string) []string {
+func (s *Sequence) Because(who *freshet.Subject, items []freshet.Ref) []string {
 	w := who.Profile.Window
 	w = w[max(0, len(w)-explainHistory):]
 	history := make([][]float32, len(w))
@@ -96,13 +100,13 @@ func (s *Sequence) Because(who *freshet.Subject, items []string) []string {
 	}
 	out := make([]string, len(items))
 	for n, item := range items {
-		target, kind := s.index.Vector(item)
-		if kind == freshet.Unknown {
+		target, _ := s.index.VectorOf(item)
+		if target == nil {
 			continue
 		}
 		best := float32(math.Inf(-1))
 		for i := len(w) - 1; i >= 0; i-- { // on a tie the latest
-			if history[i] == nil || w[i].ItemID == item {
+			if history[i] == nil || w[i].ItemID == item.ItemID {
 				continue
 			}
 			if d := freshet.Dot(history[i], target); d > best {
@@ -111,9 +115,4 @@ func (s *Sequence) Because(who *freshet.Subject, items []string) []string {
 		}
 	}
 	return out
-}
-
-// sortCandidates orders by score, equal ones as they stood.
-func sortCandidates(list []freshet.Candidate) {
-	freshet.BestFirst(list, func(c *freshet.Candidate) float32 { return c.Score })
 }

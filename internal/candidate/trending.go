@@ -15,20 +15,24 @@ import (
 // nothing had changed. Adding 1 keeps an item that was met twice from trending.
 type Trending struct {
 	quick, slow *Popular
+	numbers     Numbers
 
 	top atomic.Pointer[trends]
 	mu  sync.Mutex
 }
 
 type trends struct {
-	list  []freshet.Candidate
-	score map[string]float32
+	list   []freshet.Candidate
+	scores *scores
 }
 
-// NewTrending makes the source; the usual half-lives are a few hours and a week.
-func NewTrending(quick, slow time.Duration) *Trending {
-	t := &Trending{quick: NewPopular(quick), slow: NewPopular(slow)}
-	t.top.Store(&trends{})
+// NewTrending makes the source; the usual half-lives are a few hours and a week. numbers may be nil.
+func NewTrending(quick, slow time.Duration, numbers Numbers) *Trending {
+	t := &Trending{quick: NewPopular(quick, nil), slow: NewPopular(slow, nil), numbers: numbers}
+	if numbers == nil {
+		t.numbers = unnumbered{}
+	}
+	t.top.Store(&trends{scores: scoresOf(nil, 0)})
 	return t
 }
 
@@ -52,14 +56,14 @@ func (t *Trending) Refresh() {
 	for _, s := range t.slow.Weights(math.MaxInt) {
 		expected[s.ItemID] = s.Score * ratio
 	}
-	now := &trends{score: map[string]float32{}}
+	now := &trends{}
 	for _, s := range t.quick.Weights(math.MaxInt) {
 		if score := float32(math.Log((s.Score + 1) / (expected[s.ItemID] + 1))); score > 0 {
-			now.list = append(now.list, freshet.Candidate{ItemID: s.ItemID, Score: score})
-			now.score[s.ItemID] = score
+			now.list = append(now.list, freshet.Candidate{ItemID: s.ItemID, Number: t.numbers.Number(s.ItemID), Score: score})
 		}
 	}
 	sortCandidates(now.list)
+	now.scores = scoresOf(now.list, 0)
 	t.top.Store(now)
 }
 
@@ -79,10 +83,10 @@ func (t *Trending) Propose(_ context.Context, subjects []freshet.Subject, n int)
 }
 
 // Score implements the engine's Source: 0 for what does not trend.
-func (t *Trending) Score(_ context.Context, _ *freshet.Subject, items []string, out []float32) error {
-	score := t.top.Load().score
-	for i, id := range items {
-		out[i] = score[id]
+func (t *Trending) Score(_ context.Context, _ *freshet.Subject, items []freshet.Ref, out []float32) error {
+	now := t.top.Load().scores
+	for i := range items {
+		out[i] = now.of(&items[i])
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ const leastDrop = 1e-6
 func (e *Engine) grounds(ctx context.Context, s *Surface, who []freshet.Subject, left []string, items []freshet.RecommendedItem) ([]Grounds, error) {
 	p := pools.Get().(*pool)
 	defer p.release()
-	p.reset(len(e.sources))
+	p.reset(len(e.sources), e.vectors.Number)
 	depth := s.Depth
 	if s.hides != 0 {
 		depth += len(who[0].Profile.Window) + len(who[0].Profile.Owned) + len(who[0].Profile.Dismissed)
@@ -145,12 +145,12 @@ func (e *Engine) grounds(ctx context.Context, s *Surface, who []freshet.Subject,
 			return nil, fmt.Errorf("propose from %s: %w", e.sources[k].Name(), err)
 		}
 		for _, c := range list[0] {
-			p.from[p.add(c.ItemID)] |= 1 << k
+			p.from[p.add(freshet.Ref{ItemID: c.ItemID, Number: c.Number})] |= 1 << k
 		}
 	}
 	at := make([]int32, len(items))
 	for i := range items {
-		at[i] = p.add(items[i].ItemID)
+		at[i] = p.add(freshet.Ref{ItemID: items[i].ItemID})
 	}
 	base, err := e.likelihoods(ctx, s, p, &who[0])
 	if err != nil {
@@ -221,10 +221,10 @@ func (e *Engine) own(who *freshet.Subject, items []freshet.RecommendedItem, plac
 			switch src := e.sources[k].(type) {
 			case Estimator:
 			case Explainer:
-				out[i].Sources[n].Because = src.Because(who, []string{items[i].ItemID})[0]
+				out[i].Sources[n].Because = src.Because(who, []freshet.Ref{{ItemID: items[i].ItemID}})[0]
 			case Voter:
 				o := src.Ask(who)
-				out[i].Sources[n].Because = o.Because(items[i].ItemID)
+				out[i].Sources[n].Because = o.Because(freshet.Ref{ItemID: items[i].ItemID})
 				o.Close()
 			}
 		}

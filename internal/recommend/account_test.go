@@ -38,9 +38,9 @@ func (s tally) Propose(_ context.Context, subjects []freshet.Subject, n int) ([]
 	return out, nil
 }
 
-func (s tally) Score(_ context.Context, who *freshet.Subject, items []string, out []float32) error {
-	for i, id := range items {
-		out[i] = s.score(who, id)
+func (s tally) Score(_ context.Context, who *freshet.Subject, items []freshet.Ref, out []float32) error {
+	for i := range items {
+		out[i] = s.score(who, items[i].ItemID)
 	}
 	return nil
 }

@@ -158,7 +158,7 @@ func (a *adapter) slateOf(p *pool, hidden func(at int32) bool) *slate {
 			if n == perSource {
 				break
 			}
-			at, _ := p.find(c.ItemID)
+			at := p.find(freshet.Ref{ItemID: c.ItemID, Number: c.Number})
 			if at < 0 || hidden(at) {
 				continue
 			}
@@ -179,7 +179,7 @@ func (a *adapter) slateOf(p *pool, hidden func(at int32) bool) *slate {
 	out := &slate{items: make([]uint64, len(places)), scores: make([][]float32, len(a.ks))}
 	flat := make([]float32, len(places)*len(a.ks))
 	for n, at := range places {
-		out.items[n] = hashOf(p.items[at])
+		out.items[n] = hashOf(p.items[at].ItemID)
 	}
 	for i, k := range a.ks {
 		out.scores[i] = flat[i*len(places) : (i+1)*len(places)]

@@ -74,7 +74,7 @@ func (c *chooser) pin() {
 	for _, id := range c.s.Pins {
 		at, flags := int32(-1), uint8(0)
 		if len(c.p.items) > 0 {
-			at, _ = c.p.find(id)
+			at = c.p.find(freshet.Ref{ItemID: id})
 		}
 		if at >= 0 {
 			flags = c.p.flags[at]
@@ -117,8 +117,8 @@ func (c *chooser) best(places int) {
 		if !ok {
 			return
 		}
-		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i], c.p.flags[i]) {
-			c.put(pick{at: i}, c.p.items[i])
+		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i].ItemID, c.p.flags[i]) {
+			c.put(pick{at: i}, c.p.items[i].ItemID)
 		}
 	}
 }
@@ -143,7 +143,7 @@ func (c *chooser) explore() {
 	for slot := 0; slot < c.s.Explore && len(c.p.kept) < c.s.K; slot++ {
 		open := make([]int32, 0, exploreAmong)
 		for _, i := range among {
-			if len(open) < exploreAmong && c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i], c.p.flags[i]) {
+			if len(open) < exploreAmong && c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i].ItemID, c.p.flags[i]) {
 				open = append(open, i)
 			}
 		}
@@ -163,7 +163,7 @@ func (c *chooser) explore() {
 			}
 			left -= odds[n]
 		}
-		c.put(pick{at: open[at], why: newSource, p: odds[at]}, c.p.items[open[at]])
+		c.put(pick{at: open[at], why: newSource, p: odds[at]}, c.p.items[open[at]].ItemID)
 	}
 }
 
@@ -180,7 +180,7 @@ func (c *chooser) diversify(places int) {
 		if !ok {
 			break
 		}
-		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i], c.p.flags[i]) {
+		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i].ItemID, c.p.flags[i]) {
 			among = append(among, i)
 		}
 	}
@@ -190,7 +190,7 @@ func (c *chooser) diversify(places int) {
 	top, bottom := c.p.fused[among[0]], c.p.fused[among[len(among)-1]]
 	vectors, norms, likeness := make([][]float32, len(among)), make([]float32, len(among)), make([]float64, len(among))
 	for n, i := range among {
-		if v, kind := c.e.vectors.Vector(c.p.items[i]); kind != freshet.Unknown {
+		if v, kind := c.e.vectors.Vector(c.p.items[i].ItemID); kind != freshet.Unknown {
 			vectors[n], norms[n] = v, float32(math.Sqrt(float64(freshet.Dot(v, v))))
 		}
 	}
@@ -199,7 +199,7 @@ func (c *chooser) diversify(places int) {
 	if c.caps != nil {
 		items = make([]*freshet.Item, len(among))
 		for n, i := range among {
-			items[n] = c.e.itemOf(c.p.items[i])
+			items[n] = c.e.itemOf(c.p.items[i].ItemID)
 			refused[n] = c.caps.refuse(items[n]) != ""
 		}
 	}
@@ -221,7 +221,7 @@ func (c *chooser) diversify(places int) {
 		if best < 0 {
 			return
 		}
-		c.put(pick{at: among[best]}, c.p.items[among[best]])
+		c.put(pick{at: among[best]}, c.p.items[among[best]].ItemID)
 		for n := range items {
 			if a, b := items[n], items[best]; a != nil && b != nil && !refused[n] && (a.Brand == b.Brand || overlap(a.Categories, b.Categories)) {
 				refused[n] = c.caps.refuse(a) != ""

@@ -31,10 +31,10 @@ func (c chart) Propose(_ context.Context, subjects []freshet.Subject, n int) ([]
 	return out, nil
 }
 
-func (c chart) Score(_ context.Context, _ *freshet.Subject, items []string, out []float32) error {
-	for i, id := range items {
-		if out[i] = -100; slices.Contains(c.items, id) {
-			out[i] = -float32(slices.Index(c.items, id))
+func (c chart) Score(_ context.Context, _ *freshet.Subject, items []freshet.Ref, out []float32) error {
+	for i := range items {
+		if out[i] = -100; slices.Contains(c.items, items[i].ItemID) {
+			out[i] = -float32(slices.Index(c.items, items[i].ItemID))
 		}
 	}
 	return nil

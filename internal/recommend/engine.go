@@ -38,6 +38,8 @@ type Model interface {
 // Vectors gives the vector an item is folded with and the kind of it. The slice is read only.
 type Vectors interface {
 	Vector(itemID string) ([]float32, freshet.VectorKind)
+	// Number is an item's freshet.Ref.Number, 0 where it has none.
+	Number(itemID string) int32
 }
 
 // Source proposes candidates; see the package candidate.
@@ -46,12 +48,12 @@ type Source interface {
 	// Propose gives up to n candidates per subject, best first. Items for which skip says true must not be among them.
 	Propose(ctx context.Context, subjects []freshet.Subject, n int) ([][]freshet.Candidate, error)
 	// Score writes the source's score of each item for the subject, also of items it did not propose.
-	Score(ctx context.Context, subject *freshet.Subject, items []string, out []float32) error
+	Score(ctx context.Context, subject *freshet.Subject, items []freshet.Ref, out []float32) error
 }
 
 // Explainer is a Source that can name the item of the user's history behind each of some candidates; "" = it cannot tell.
 type Explainer interface {
-	Because(subject *freshet.Subject, items []string) []string
+	Because(subject *freshet.Subject, items []freshet.Ref) []string
 }
 
 // Voter is a Source that answers for one subject at a time, from memory: what it works out to propose also scores and explains.
@@ -115,7 +117,7 @@ type Config struct {
 	Texts *Texts
 	// Inspect, if set, is shown every pool before it is fused: the candidates of one subject and each source's score of each,
 	// [source][item]; nil for a source that no surface asks. Read only, valid during the call (`eval tune` fits weights on them).
-	Inspect func(who *freshet.Subject, items []string, scores [][]float32)
+	Inspect func(who *freshet.Subject, items []freshet.Ref, scores [][]float32)
 	// Forward, if set, publishes merged events: what an anonymous user did, for the user that he turned out to be. It returns when they are
 	// acknowledged. Only the live lane forwards; the others find them in the log.
 	Forward func(ctx context.Context, merged []freshet.Event) error

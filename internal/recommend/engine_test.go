@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +55,16 @@ func (m *hashModel) Advance(_ context.Context, s *freshet.Steps) error {
 }
 
 // Vector gives item "i<n>" the vector n; other items are unknown.
+// Number gives every second item one, so that lists are made of items with and without.
+func (m *hashModel) Number(id string) int32 { return everySecond(id) }
+
+func everySecond(id string) int32 {
+	if n, err := strconv.Atoi(strings.TrimLeft(id, "abcdefghijklmnopqrstuvwxyz")); err == nil && n%2 == 0 {
+		return int32(n) + 1
+	}
+	return 0
+}
+
 func (m *hashModel) Vector(id string) ([]float32, freshet.VectorKind) {
 	var n int
 	if _, err := fmt.Sscanf(id, "i%d", &n); err != nil {
@@ -81,7 +92,7 @@ func (r rotation) Propose(_ context.Context, subjects []freshet.Subject, n int) 
 	return out, nil
 }
 
-func (r rotation) Score(_ context.Context, _ *freshet.Subject, items []string, out []float32) error {
+func (r rotation) Score(_ context.Context, _ *freshet.Subject, _ []freshet.Ref, out []float32) error {
 	clear(out)
 	return nil
 }

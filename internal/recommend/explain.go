@@ -31,11 +31,11 @@ func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool) []freshet.Re
 			out[n] = freshet.RecommendedItem{ItemID: k.id, Score: 1}
 			all = append(all, freshet.Reason{Source: k.why, Share: 1})
 		case k.why != "":
-			out[n] = freshet.RecommendedItem{ItemID: p.items[k.at], Score: math.Exp(p.fused[k.at] - top), Propensity: k.p}
+			out[n] = freshet.RecommendedItem{ItemID: p.items[k.at].ItemID, Score: math.Exp(p.fused[k.at] - top), Propensity: k.p}
 			all = append(all, freshet.Reason{Source: k.why, Share: 1})
 		default:
 			e.partsOf(s, p, k.at, parts)
-			out[n] = freshet.RecommendedItem{ItemID: p.items[k.at], Score: math.Exp(p.fused[k.at] - top)}
+			out[n] = freshet.RecommendedItem{ItemID: p.items[k.at].ItemID, Score: math.Exp(p.fused[k.at] - top)}
 			all = e.reasons(all, shares(parts, share))
 			for i := range total {
 				total[i] += parts[i]
@@ -134,18 +134,18 @@ func (e *Engine) because(s *Surface, who *freshet.Subject, p *pool, items []fres
 		k := bits.TrailingZeros32(mask)
 		name := e.sources[k].Name()
 		explainer, batch := e.sources[k].(Explainer)
-		p.missing, p.ids = p.missing[:0], p.ids[:0]
+		p.missing, p.asked = p.missing[:0], p.asked[:0]
 		for i := range items {
 			if r := items[i].Reasons; len(r) == 0 || r[0].Source != name {
 				continue
-			} else if o := p.opinions[k]; o != nil {
-				r[0].Because = o.Because(items[i].ItemID)
+			} else if item := p.refOf(i); p.opinions[k] != nil {
+				r[0].Because = p.opinions[k].Because(item)
 			} else if batch {
-				p.missing, p.ids = append(p.missing, int32(i)), append(p.ids, items[i].ItemID)
+				p.missing, p.asked = append(p.missing, int32(i)), append(p.asked, item)
 			}
 		}
-		if len(p.ids) > 0 {
-			for n, id := range explainer.Because(who, p.ids) {
+		if len(p.asked) > 0 {
+			for n, id := range explainer.Because(who, p.asked) {
 				items[p.missing[n]].Reasons[0].Because = id
 			}
 		}

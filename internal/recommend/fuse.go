@@ -47,7 +47,7 @@ func (e *Engine) fuse(s *Surface, p *pool) {
 	p.raw, p.lift, p.taken, p.open, p.lifted = append(p.rawOwn[:0], p.fused...), s.lift, 0, p.open[:0], p.lifted[:0]
 	p.rawOwn = p.raw
 	p.boost = func(at int32) float64 {
-		v, _ := e.verdictOn(s, p.items[at])
+		v, _ := e.verdictOn(s, p.items[at].ItemID)
 		return v.boost
 	}
 }

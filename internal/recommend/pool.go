@@ -13,7 +13,7 @@ import (
 // pool is the union of what the sources proposed for one subject, with every source's score of every item. All surfaces of the
 // subject choose from it. Pools are used again: their memory only grows.
 type pool struct {
-	items  []string
+	items  []freshet.Ref
 	from   []uint32              // which sources proposed the item, a bit each
 	flags  []uint8               // what the user did with it: flagSeen ...
 	scores [][]float32           // [source][item]
@@ -21,9 +21,12 @@ type pool struct {
 	lists  [][]freshet.Candidate // of each source: what it proposed, best first
 
 	opinions []freshet.Opinion // of each source; nil = it was asked for the whole batch
-	slots    []int32           // open addressing: place in items + 1
+	numbers  func(id string) int32
+	byNumber []int32 // place in items + 1, by the item's Number
+	slots    []int32 // of the items without a Number, open addressing: place in items + 1
+	nameless int     // how many they are
 	missing  []int32
-	ids      []string
+	asked    []freshet.Ref
 	some     []float32
 	places   []int32
 
@@ -54,7 +57,8 @@ var (
 	poolSeed = maphash.MakeSeed()
 )
 
-func (p *pool) reset(sources int) {
+func (p *pool) reset(sources int, numbers func(id string) int32) {
+	p.numbers = numbers
 	p.items, p.from, p.flags = p.items[:0], p.from[:0], p.flags[:0]
 	for len(p.scores) < sources {
 		p.scores = append(p.scores, nil)
@@ -65,7 +69,6 @@ func (p *pool) reset(sources int) {
 	p.floor, p.opinions = append(p.floor[:0], make([]float32, sources)...), append(p.opinions[:0], make([]freshet.Opinion, sources)...)
 	p.lists = append(p.lists[:0], make([][]freshet.Candidate, sources)...)
 	p.mix, p.boost = nil, nil // of another engine, perhaps
-	clear(p.slots)
 }
 
 // release closes what is open and gives the memory back.
@@ -75,16 +78,40 @@ func (p *pool) release() {
 			o.Close()
 		}
 	}
+	for i := range p.items {
+		p.byNumber[p.items[i].Number] = 0
+	}
+	if p.nameless > 0 {
+		clear(p.slots)
+		p.nameless = 0
+	}
 	clear(p.items) // ids may be the last references to large strings
+	clear(p.asked)
 	clear(p.lists)
+	p.numbers = nil
 	pools.Put(p)
 }
 
-// find gives an item's place, or the free slot where it belongs.
-func (p *pool) find(id string) (place int32, slot uint64) {
+// find gives an item's place, -1 = it has none. Most items have a Number, and cost no more than a look at an array.
+func (p *pool) find(item freshet.Ref) int32 {
+	if item.Number == 0 {
+		item.Number = p.numbers(item.ItemID)
+	}
+	if n := int(item.Number); n > 0 && n < len(p.byNumber) && p.byNumber[n] > 0 {
+		return p.byNumber[n] - 1
+	}
+	if p.nameless == 0 {
+		return -1
+	}
+	at, _ := p.slot(item.ItemID) // it may have got its Number a moment ago
+	return at
+}
+
+// slot looks among the items without a Number. It gives the place, or -1 and the free slot where the item belongs.
+func (p *pool) slot(id string) (place int32, slot uint64) {
 	mask := uint64(len(p.slots) - 1)
 	for slot = maphash.String(poolSeed, id) & mask; p.slots[slot] != 0; slot = (slot + 1) & mask {
-		if at := p.slots[slot] - 1; p.items[at] == id {
+		if at := p.slots[slot] - 1; p.items[at].ItemID == id {
 			return at, slot
 		}
 	}
@@ -92,31 +119,45 @@ func (p *pool) find(id string) (place int32, slot uint64) {
 }
 
 // add gives an item a place, if it has none.
-func (p *pool) add(id string) int32 {
-	if 2*(len(p.items)+1) > len(p.slots) {
-		p.grow()
+func (p *pool) add(item freshet.Ref) int32 {
+	if item.Number == 0 {
+		item.Number = p.numbers(item.ItemID)
 	}
-	at, slot := p.find(id)
+	at := p.find(item)
 	if at >= 0 {
 		return at
 	}
 	at = int32(len(p.items))
+	p.items, p.from, p.flags = append(p.items, item), append(p.from, 0), append(p.flags, 0)
+	if n := int(item.Number); n >= len(p.byNumber) {
+		p.byNumber = append(p.byNumber, make([]int32, n+1+n/4-len(p.byNumber))...)
+	}
+	if item.Number > 0 {
+		p.byNumber[item.Number] = at + 1
+		return at
+	}
+	if p.nameless++; 2*p.nameless > len(p.slots) {
+		p.grow()
+		return at
+	}
+	_, slot := p.slot(item.ItemID)
 	p.slots[slot] = at + 1
-	p.items, p.from, p.flags = append(p.items, id), append(p.from, 0), append(p.flags, 0)
 	return at
 }
 
 func (p *pool) grow() {
 	p.slots = make([]int32, max(512, 2*len(p.slots)))
-	for at, id := range p.items {
-		_, slot := p.find(id)
-		p.slots[slot] = int32(at) + 1
+	for at := range p.items {
+		if p.items[at].Number == 0 {
+			_, slot := p.slot(p.items[at].ItemID)
+			p.slots[slot] = int32(at) + 1
+		}
 	}
 }
 
 // flag notes what the user did with an item, if it is a candidate at all.
 func (p *pool) flag(id string, what uint8) {
-	if at, _ := p.find(id); at >= 0 {
+	if at := p.find(freshet.Ref{ItemID: id}); at >= 0 {
 		p.flags[at] |= what
 	}
 }
@@ -128,7 +169,7 @@ var unscored = float32(math.NaN())
 func (p *pool) propose(k int, list []freshet.Candidate) {
 	p.lists[k] = list
 	for _, c := range list {
-		at := int(p.add(c.ItemID))
+		at := int(p.add(freshet.Ref{ItemID: c.ItemID, Number: c.Number}))
 		p.from[at] |= 1 << k
 		for len(p.scores[k]) <= at {
 			p.scores[k] = append(p.scores[k], unscored)
@@ -149,20 +190,20 @@ func (p *pool) fillIn(ctx context.Context, sources []Source, depths []int, who *
 			s = append(s, unscored)
 		}
 		p.scores[k] = s
-		p.missing, p.ids = p.missing[:0], p.ids[:0]
+		p.missing, p.asked = p.missing[:0], p.asked[:0]
 		for at, v := range s {
 			if v != v {
-				p.missing, p.ids = append(p.missing, int32(at)), append(p.ids, p.items[at])
+				p.missing, p.asked = append(p.missing, int32(at)), append(p.asked, p.items[at])
 			}
 		}
-		if len(p.ids) > 0 {
-			if len(p.some) < len(p.ids) {
-				p.some = make([]float32, 2*len(p.ids))
+		if len(p.asked) > 0 {
+			if len(p.some) < len(p.asked) {
+				p.some = make([]float32, 2*len(p.asked))
 			}
-			some := p.some[:len(p.ids)]
+			some := p.some[:len(p.asked)]
 			if o := p.opinions[k]; o != nil {
-				o.Score(p.ids, some)
-			} else if err := src.Score(ctx, who, p.ids, some); err != nil {
+				o.Score(p.asked, some)
+			} else if err := src.Score(ctx, who, p.asked, some); err != nil {
 				return fmt.Errorf("score by %s: %w: %w", src.Name(), freshet.ErrUnavailable, err)
 			}
 			for i, at := range p.missing {
@@ -195,6 +236,15 @@ func level(scores []float32) float32 {
 		}
 	}
 	return least
+}
+
+// refOf names the item on a place of the list.
+func (p *pool) refOf(place int) freshet.Ref {
+	if k := p.kept[place]; k.at < 0 {
+		return freshet.Ref{ItemID: k.id}
+	} else {
+		return p.items[k.at]
+	}
 }
 
 // know marks what the user has had among the candidates, as far as any rule asks for it.

@@ -181,7 +181,7 @@ func (e *Engine) compose(ctx context.Context, who *freshet.Subject, lap *laps, p
 	hear func(s *Surface, rule, item string), take func(s *Surface, l list)) (left uint32, err error) {
 	p := pools.Get().(*pool)
 	defer p.release()
-	p.reset(len(e.sources))
+	p.reset(len(e.sources), e.vectors.Number)
 	more := uint32(0) // sources that may have more to propose
 	for k := range e.sources {
 		list := proposals[k]
@@ -220,7 +220,7 @@ func (e *Engine) compose(ctx context.Context, who *freshet.Subject, lap *laps, p
 		}
 		if a := e.adapters[i]; a != nil && a.s.Adapt.Mode == AdaptOn {
 			l.slate = a.slateOf(p, func(at int32) bool {
-				return p.flags[at]&s.hides != 0 || e.cfg.Excluded != nil && e.cfg.Excluded(who.Profile.UserID, p.items[at])
+				return p.flags[at]&s.hides != 0 || e.cfg.Excluded != nil && e.cfg.Excluded(who.Profile.UserID, p.items[at].ItemID)
 			})
 		}
 		l.items = e.explain(s, who, p)
@@ -238,7 +238,7 @@ func (e *Engine) fillUp(ctx context.Context, s *Surface, who *freshet.Subject, l
 	if err != nil {
 		return nil, fmt.Errorf("fill from %s: %w: %w", s.fill.Name(), freshet.ErrUnavailable, err)
 	}
-	p.reset(1)
+	p.reset(1, e.vectors.Number)
 	p.propose(0, more[0])
 	p.know(who.Profile, e.hides)
 	caps := newCaps(s)
@@ -254,7 +254,7 @@ func (e *Engine) fillUp(ctx context.Context, s *Surface, who *freshet.Subject, l
 		if len(list) == s.K {
 			break
 		}
-		at, _ := p.find(c.ItemID)
+		at := p.find(freshet.Ref{ItemID: c.ItemID, Number: c.Number})
 		if p.flags[at]&flagPlaced != 0 || e.forbids(s, who, c.ItemID, p.flags[at]) != "" {
 			continue
 		}

@@ -166,8 +166,11 @@ func TestNoListBreaksARule(t *testing.T) {
 		cfg := Config{CV: 1, Types: types, MaxHistory: 8, Now: func() time.Time { return now }, Excluded: barred,
 			Item:      func(id string) (*freshet.Item, bool) { i, ok := shop[id]; return i, ok },
 			Available: func(id string) bool { i, ok := shop[id]; return ok && i.Recommendable(now) },
-			Inspect: func(who *freshet.Subject, items []string, scores [][]float32) {
-				x := sight{items: slices.Clone(items)}
+			Inspect: func(who *freshet.Subject, items []freshet.Ref, scores [][]float32) {
+				x := sight{}
+				for _, item := range items {
+					x.items = append(x.items, item.ItemID)
+				}
 				for _, s := range scores {
 					x.scores = append(x.scores, slices.Clone(s))
 				}
@@ -419,6 +422,8 @@ func TestDiversityIsADial(t *testing.T) {
 
 // circle gives neighbours in the rotation vectors that point alike, in groups of five.
 type circle struct{}
+
+func (circle) Number(id string) int32 { return everySecond(id) }
 
 func (circle) Vector(id string) ([]float32, freshet.VectorKind) {
 	var n int
