@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SETUP := deployments/setup
 PYTHON := PYTHONPATH=models .freshet/venv/bin/python
 
-.PHONY: onnxruntime encoder help build demo test real replay-check lanes-check reasons-check bench-pipeline bench-read bench-step bench-peers chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
+.PHONY: onnxruntime encoder help build demo test real replay-check lanes-check reasons-check bench-pipeline bench-read bench-step bench-memory bench-peers chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,12 @@ bench-step: ## what an event costs behind 10,000 others: in order, 5 % late, one
 	@$(SETUP)/python.sh train
 	@$(MAKE) build
 	@deployments/bench/step
+
+bench-memory: ## what users take in Redis and in the worker, beside an estimate (ARGS="--users 20000")
+	@$(SETUP)/onnxruntime.sh
+	@$(SETUP)/python.sh train
+	@$(MAKE) build
+	@KEEP=$(KEEP) deployments/bench/memory
 
 bench-peers: ## beside the consumer that one writes first in Python, on the same servers (USERS=n EVENTS=n SECONDS_OF=n RATE=n)
 	@$(SETUP)/onnxruntime.sh

@@ -133,3 +133,30 @@ func TestMemoryOfAProfile(t *testing.T) {
 		t.Logf("fp32 reorder with %d recent hashes and %d purchases: %d bytes, %.2f KB", extra[0], extra[1], len(b), float64(usage(fmt.Sprint("extra", extra), b))/1024)
 	}
 }
+
+// Usage finds every key, under the word that says what it holds.
+func TestUsageAddsUpByKind(t *testing.T) {
+	s := startServer(t)
+	r := open(t, featurestore.Config{Addrs: []string{s.addr}, Owner: true, CV: 1})
+	for _, user := range []string{"a", "b", "c:d"} {
+		mustSave(t, r, freshet.Update{UserID: user, Profile: fullProfile(t, freshet.Reorder, false, digitIDs(8), 0, 0),
+			Records: []freshet.Record{{Surface: freshet.HomeSurface, Value: []byte(`{"v":1,"cv":1,"rev":1234,"rec_id":"x"}`)}}})
+	}
+	if err := r.PutItems(t.Context(), []freshet.Item{{ItemID: "i1"}}); err != nil {
+		t.Fatal(err)
+	}
+	usage, err := r.Usage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := r.MemoryUsage(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u := usage["profile"]; u.Keys != 3 || u.Bytes < 3*one || u.Bytes > 3*one+64 {
+		t.Errorf("profiles: %+v, one takes %d", u, one)
+	}
+	if usage["recs"].Keys != 3 || usage["item"].Keys != 1 || len(usage) != 3 {
+		t.Errorf("%+v", usage)
+	}
+}

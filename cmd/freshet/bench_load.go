@@ -13,6 +13,7 @@ import (
 	"freshet"
 	"freshet/featurestore"
 	"freshet/internal/recommend"
+	"freshet/models"
 	"freshet/stream"
 )
 
@@ -98,45 +99,55 @@ func (l *benchLoad) publish(ctx context.Context, p *stream.Producer, n int) erro
 // benchTemplates is how many different histories the users have: user n has that of n modulo benchTemplates.
 const benchTemplates = 512
 
-// seedProfiles gives every user a full window, a state and a checkpoint, by the code that serves: an engine over a store in memory
-// folds the events of some users, and the others get copies of their profiles.
+// seedProfiles gives every user a full window, a state and a checkpoint, by the code that serves: the histories of some users are
+// folded in memory, and the others get copies of their profiles.
 func seedProfiles(ctx context.Context, at *lane, l *benchLoad, history int) error {
-	types, err := at.cfg.EventTypes()
+	past, err := foldHistories(ctx, at.cfg, at.bundle, at.index, at.w.items.Item, at.w.types, l, history)
 	if err != nil {
 		return err
 	}
-	cfg, err := engineConfig(at.cfg, types)
+	return copyProfiles(ctx, at.store, past.profiles, l.users)
+}
+
+// histories are users with full windows in an engine over a store in memory.
+type histories struct {
+	engine   *recommend.Engine
+	store    *featurestore.Memory
+	users    []string
+	profiles [][]byte
+}
+
+// foldHistories makes at most benchTemplates users with that many events and a few more behind them. item may be nil.
+func foldHistories(ctx context.Context, c Config, bundle *models.Bundle, index *models.Index, item func(string) (*freshet.Item, bool),
+	types *freshet.EventTypes, l *benchLoad, history int) (*histories, error) {
+	cfg, err := engineConfig(c, types)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	cfg.Item = at.w.items.Item
-	memory, err := featurestore.NewMemory(featurestore.Config{Owner: true, CV: 1}, time.Now)
-	if err != nil {
-		return err
+	cfg.Item = item
+	h := &histories{}
+	if h.store, err = featurestore.NewMemory(featurestore.Config{Owner: true, CV: 1}, time.Now); err != nil {
+		return nil, err
 	}
-	engine, err := recommend.New(cfg, memory, at.bundle, at.index, newSources(at.cfg, at.bundle, at.index, time.Now).all, unobserved{}, zap.NewNop())
-	if err != nil {
-		return err
+	if h.engine, err = recommend.New(cfg, h.store, bundle, index, newSources(c, bundle, index, time.Now).all, unobserved{}, zap.NewNop()); err != nil {
+		return nil, err
 	}
 	past := newBenchLoad(l.users, l.items, types, 0, time.UnixMilli(l.base).Add(-time.Duration(history+8)*time.Minute), 0x5eed)
-	users := make([]string, min(benchTemplates, l.users))
+	h.users = make([]string, min(benchTemplates, l.users))
 	for round := range history + 8 { // a few more, so that the checkpoint has taken steps
-		batch := make([]freshet.Event, len(users))
-		for i := range users {
+		batch := make([]freshet.Event, len(h.users))
+		for i := range h.users {
 			batch[i] = past.of(i)
 			batch[i].Position = freshet.Position{Source: freshet.Source{Topic: "seed"}, Offset: int64(past.n)}
 			batch[i].Time = past.base + int64(round)*time.Minute.Milliseconds() + int64(i)
-			batch[i].RecordTime, users[i] = batch[i].Time, batch[i].UserID
+			batch[i].RecordTime, h.users[i] = batch[i].Time, batch[i].UserID
 		}
-		if _, err := engine.Handle(ctx, batch); err != nil {
-			return err
+		if _, err := h.engine.Handle(ctx, batch); err != nil {
+			return nil, err
 		}
 	}
-	profiles, err := memory.Load(ctx, users)
-	if err != nil {
-		return err
-	}
-	return copyProfiles(ctx, at.store, profiles, l.users)
+	h.profiles, err = h.store.Load(ctx, h.users)
+	return h, err
 }
 
 func copyProfiles(ctx context.Context, store *featurestore.Redis, profiles [][]byte, users int) error {

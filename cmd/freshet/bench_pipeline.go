@@ -25,6 +25,8 @@ import (
 type pipelineOptions struct {
 	users   int
 	events  int
+	rounds  int  // events for each user before what is measured
+	greet   bool // the first of them are one of each user; else all are of random ones
 	late    float64
 	rates   []int
 	each    time.Duration
@@ -34,7 +36,7 @@ type pipelineOptions struct {
 }
 
 func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
-	o := pipelineOptions{users: 50_000, events: 200_000, late: .01, rates: []int{1000, 0}, each: 10 * time.Second, seed: 1, floors: true}
+	o := pipelineOptions{users: 50_000, events: 200_000, rounds: 3, late: .01, rates: []int{1000, 0}, each: 10 * time.Second, seed: 1, floors: true}
 	cmd := &cobra.Command{Use: "pipeline", Short: "Measure the whole path on real servers, with the floors under it",
 		Long: "Gives made-up users full histories, writes events to a topic, and works them off: first with everything that `serve` does, then,\n" +
 			"at fixed rates, timing each event from when it was due until its list is in Redis; last the floors, on the same topic: only\n" +
@@ -79,7 +81,8 @@ type pipelineBench struct {
 	window  *benchWindow
 	ladder  atomic.Pointer[rung] // the rate held now
 	handled atomic.Int64
-	stages  map[string]float64 // seconds by stage at the window's begin, then their difference
+	then    func(context.Context) error // nil = nothing; called after the last rate, while the worker runs
+	stages  map[string]float64          // seconds by stage at the window's begin, then their difference
 
 	full   benchCost
 	floors map[string]benchCost
@@ -127,7 +130,7 @@ func (b *pipelineBench) run(ctx context.Context) (err error) {
 	return b.runFloors(ctx)
 }
 
-func (b *pipelineBench) warm() int { return 3 * b.o.users }
+func (b *pipelineBench) warm() int { return b.o.rounds * b.o.users }
 
 // total is what lies on the topic; the last twentieth is not timed, since partitions do not end at the same moment.
 func (b *pipelineBench) total() int { return (b.warm() + b.o.events) * 20 / 19 }
@@ -148,7 +151,12 @@ func (b *pipelineBench) prepare(ctx context.Context, w *worker) (err error) {
 		return fmt.Errorf("seed profiles: %w", err)
 	}
 	b.log.Info("writing events", zap.Int("events", b.total()))
-	return b.load.publish(ctx, b.send, b.total())
+	if b.o.greet {
+		if err := b.load.greet(ctx, b.send); err != nil {
+			return err
+		}
+	}
+	return b.load.publish(ctx, b.send, b.total()-b.load.n)
 }
 
 // serve runs the worker over what lies on the topic, then at each rate of the ladder.
@@ -190,6 +198,9 @@ func (b *pipelineBench) measure(ctx context.Context, ended chan error, metrics *
 		if err := b.hold(ctx, rate); err != nil {
 			return err
 		}
+	}
+	if b.then != nil {
+		return b.then(ctx)
 	}
 	return nil
 }

@@ -67,3 +67,25 @@ func TestBenchFillTakesOnlyThisMachine(t *testing.T) {
 		t.Error("a store elsewhere was taken")
 	}
 }
+
+// The estimate needs no server, grows with users, and is what the codec and the data structures say.
+func TestBenchMemoryEstimates(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Model.Library, cfg.Model.Bundle, cfg.Model.Device = needLibrary(t), "../../models/bundles/shop", "cpu"
+	var out memoryResult
+	if err := estimateMemory(t.Context(), cfg, memoryOptions{users: 1000, counts: true, seed: 1}, zap.NewNop(), &out); err != nil {
+		t.Fatal(err)
+	}
+	e := out.Estimate
+	if e.Profile < 1000 || e.Lists < 500 || e.User < e.Profile+e.Lists || e.User > 2*(e.Profile+e.Lists) || e.AOF != e.Profile+e.Lists {
+		t.Errorf("%+v", e)
+	}
+	if want := (float64(e.User)*1000 + float64(e.Counts)*float64(out.Items)) / 1e9; e.Redis < want-.001 || e.Redis > want+.001 {
+		t.Errorf("%.3f GB for 1,000 users, want %.3f", e.Redis, want)
+	}
+	for n, want := range map[int]int{1: 16, 100: 112, 129: 160, 5000: 5120, 5121: 6144} {
+		if got := redisBlock(n); got != want {
+			t.Errorf("a block for %d bytes: %d, want %d", n, got, want)
+		}
+	}
+}

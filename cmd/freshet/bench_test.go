@@ -29,7 +29,7 @@ func TestBenchPipelineMeasuresEveryPart(t *testing.T) {
 		unavailable(t, "ONNX Runtime was not found: run make setup")
 	}
 	// A lane that catches up takes batches of a thousand and more: the window must hold several of them.
-	b, err := newPipelineBench(cfg, pipelineOptions{users: 100, events: 6000, late: .05, rates: []int{200}, each: time.Second, seed: 1, floors: true}, zap.NewNop())
+	b, err := newPipelineBench(cfg, pipelineOptions{users: 100, events: 6000, rounds: 3, late: .05, rates: []int{200}, each: time.Second, seed: 1, floors: true}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
