@@ -57,7 +57,7 @@ func newBenchCommand(g *globals) *cobra.Command {
 	drain.Flags().StringVar(&lane, "lane", freshet.LiveLane, "lane that works it off")
 	drain.Flags().Int64Var(&records, "records", 0, "records on the topic")
 	cmd.AddCommand(newBenchPipelineCommand(g, &asJSON), newBenchCatalogueCommand(g, &asJSON), newBenchIndexCommand(g, &asJSON), newBenchStepCommand(g, &asJSON), newBenchListCommand(g, &asJSON),
-		newBenchPromoteCommand(g, &asJSON), newBenchVisitsCommand(g, &asJSON), newBenchFillCommand(g, &asJSON), newBenchReadCommand(g, &asJSON), newBenchMemoryCommand(g, &asJSON), newBenchTextCommand(g, &asJSON), fresh, drain)
+		newBenchPromoteCommand(g, &asJSON), newBenchVisitsCommand(g, &asJSON), newBenchFillCommand(g, &asJSON), newBenchReadCommand(g, &asJSON), newBenchMemoryCommand(g, &asJSON), newBenchTextCommand(g, &asJSON), newBenchModelCommand(g, &asJSON), fresh, drain)
 	return cmd
 }
 

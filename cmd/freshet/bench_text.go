@@ -106,7 +106,7 @@ func benchTexts(ctx context.Context, rt *models.Runtime, dir string, tokens, bat
 		return row, 0, err
 	}
 	n, before := 0, takePoint()
-	for time.Since(before.at) < o.each {
+	for n == 0 || time.Since(before.at) < o.each {
 		if _, err := e.Encode(ctx, texts); err != nil {
 			return row, 0, err
 		}
