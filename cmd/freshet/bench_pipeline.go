@@ -33,6 +33,7 @@ type pipelineOptions struct {
 	seed    uint64
 	profile string
 	floors  bool
+	servers []int
 }
 
 func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
@@ -65,6 +66,7 @@ func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
 	f.DurationVar(&o.each, "for", o.each, "how long each rate is held")
 	f.Uint64Var(&o.seed, "seed", o.seed, "seed of who meets what")
 	f.StringVar(&o.profile, "cpuprofile", "", "write a pprof CPU profile of the full-speed part to this file")
+	f.IntSliceVar(&o.servers, "pids", nil, "process ids of Redis and Kafka on this machine, whose processor time is told too")
 	f.BoolVar(&o.floors, "floors", o.floors, "measure the floors too")
 	return cmd
 }
@@ -94,6 +96,9 @@ type pipelineBench struct {
 func newPipelineBench(cfg Config, o pipelineOptions, log *zap.Logger) (*pipelineBench, error) {
 	if err := onThisMachine(cfg); err != nil {
 		return nil, err
+	}
+	if len(o.servers) != 0 && len(o.servers) != 2 {
+		return nil, errors.New("--pids: that of Redis and that of Kafka")
 	}
 	if o.users < 1 || o.events < 1000 || o.late < 0 || o.late > .5 {
 		return nil, errors.New("--users: at least 1; --events: at least 1000; --late: 0 to 0.5")
@@ -162,6 +167,7 @@ func (b *pipelineBench) prepare(ctx context.Context, w *worker) (err error) {
 // serve runs the worker over what lies on the topic, then at each rate of the ladder.
 func (b *pipelineBench) serve(ctx context.Context, w *worker, metrics *telemetry.Metrics) error {
 	b.window = newBenchWindow(int64(b.warm()), int64(b.warm()+b.o.events), b.o.profile)
+	b.window.servers = b.o.servers
 	w.watch = func(events []freshet.Event, lists []freshet.Publication) { b.passed(events, lists, metrics) }
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -359,6 +365,7 @@ func (b *pipelineBench) runFloors(ctx context.Context) error {
 		cfg.Prefix += "-" + name
 		f := &floor{name: name, publish: name == "publish", profile: profiles[0], list: records[0][at:], seen: map[freshet.Source]map[string]freshet.Version{},
 			window: newBenchWindow(int64(b.warm()), int64(b.warm()+b.o.events), "")}
+		f.window.servers = b.o.servers
 		if name != "consume" {
 			if f.store, err = featurestore.Open(ctx, cfg, b.log); err != nil {
 				return err
@@ -379,8 +386,11 @@ func (b *pipelineBench) runFloors(ctx context.Context) error {
 // result has the names that scripts rely on first.
 func (b *pipelineBench) result() map[string]any {
 	out := map[string]any{"events_per_s": b.full.PerSecond, "cpu_us_per_event": b.full.Own, "allocs_per_event": b.full.Mallocs, "lists_per_event": b.full.Lists,
-		"machine_cpu_us_per_event": b.full.Machine, "alloc_bytes_per_event": b.full.Bytes, "stage_us_per_event": b.stages,
+		"machine_cpu_us_per_event": b.full.Machine, "loopback_bytes_per_event": b.full.Network, "alloc_bytes_per_event": b.full.Bytes, "stage_us_per_event": b.stages,
 		"items": b.items, "history": b.cfg.Profile.MaxHistory, "users": b.o.users, "late": b.o.late, "partitions": b.cfg.Kafka.Partitions, "ladder": b.rungs}
+	if len(b.full.Servers) == 2 {
+		out["redis_cpu_us_per_event"], out["kafka_cpu_us_per_event"] = b.full.Servers[0], b.full.Servers[1]
+	}
 	for i, r := range b.rungs {
 		if i == 0 {
 			out["freshness_p50_ms"], out["freshness_p99_ms"] = r.P50, r.P99

@@ -28,8 +28,8 @@ func TestBenchPipelineMeasuresEveryPart(t *testing.T) {
 	if cfg.Model.Library == "" {
 		unavailable(t, "ONNX Runtime was not found: run make setup")
 	}
-	// A lane that catches up takes batches of a thousand and more: the window must hold several of them.
-	b, err := newPipelineBench(cfg, pipelineOptions{users: 100, events: 6000, rounds: 3, late: .05, rates: []int{200}, each: time.Second, seed: 1, floors: true}, zap.NewNop())
+	// A lane that catches up takes batches of up to 4,096: the window must hold several of them.
+	b, err := newPipelineBench(cfg, pipelineOptions{users: 100, events: 20_000, rounds: 3, late: .05, rates: []int{200}, each: time.Second, seed: 1, floors: true}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
