@@ -46,16 +46,21 @@ func newBenchCommand(g *globals) *cobra.Command {
 	fresh.Flags().IntVar(&rate, "rate", rate, "events per second")
 	fresh.Flags().DurationVar(&length, "for", length, "how long")
 	fresh.Flags().Uint64Var(&seed, "seed", seed, "seed of who meets what")
-	var metrics, lane string
-	var records int64
-	drain := &cobra.Command{Use: "drain", Short: "Wait until a worker has worked off the events topic, and time it",
+	d := drainOptions{metrics: []string{"http://127.0.0.1:9464/metrics"}, lane: freshet.LiveLane, warm: 10 * time.Second}
+	drain := &cobra.Command{Use: "drain", Short: "Wait until workers have worked off the events topic, and time it",
+		Long: "With --for it does not wait for the end: it counts what is worked off in that time, after --warm. Partitions must not move meanwhile.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return benchDrain(cmd.Context(), metrics, lane, records, asJSON, cmd.OutOrStdout())
+			if d.length > 0 {
+				return benchDrainFor(cmd.Context(), d, asJSON, cmd.OutOrStdout())
+			}
+			return benchDrain(cmd.Context(), d, asJSON, cmd.OutOrStdout())
 		}}
-	drain.Flags().StringVar(&metrics, "metrics", "http://127.0.0.1:9464/metrics", "the worker's metrics page")
-	drain.Flags().StringVar(&lane, "lane", freshet.LiveLane, "lane that works it off")
-	drain.Flags().Int64Var(&records, "records", 0, "records on the topic")
+	drain.Flags().StringSliceVar(&d.metrics, "metrics", d.metrics, "the workers' metrics pages")
+	drain.Flags().StringVar(&d.lane, "lane", d.lane, "lane that works it off")
+	drain.Flags().Int64Var(&d.records, "records", 0, "records on the topic")
+	drain.Flags().DurationVar(&d.length, "for", 0, "count for so long instead of waiting for the end")
+	drain.Flags().DurationVar(&d.warm, "warm", d.warm, "with --for: how long to wait before counting")
 	cmd.AddCommand(newBenchPipelineCommand(g, &asJSON), newBenchCatalogueCommand(g, &asJSON), newBenchIndexCommand(g, &asJSON), newBenchStepCommand(g, &asJSON), newBenchListCommand(g, &asJSON),
 		newBenchPromoteCommand(g, &asJSON), newBenchVisitsCommand(g, &asJSON), newBenchFillCommand(g, &asJSON), newBenchReadCommand(g, &asJSON), newBenchMemoryCommand(g, &asJSON), newBenchTextCommand(g, &asJSON), newBenchModelCommand(g, &asJSON), fresh, drain)
 	return cmd
@@ -245,8 +250,55 @@ func (b *freshnessBench) await(ctx context.Context) error {
 	return nil
 }
 
-// benchDrain watches a worker's applied offsets until they reach the number of records.
-func benchDrain(ctx context.Context, url, lane string, records int64, asJSON bool, w io.Writer) error {
+// drainOptions say whose work is watched.
+type drainOptions struct {
+	metrics      []string // pages of workers that own disjoint partitions
+	lane         string
+	records      int64
+	warm, length time.Duration
+}
+
+// applied adds up what the workers have applied.
+func (d *drainOptions) applied(ctx context.Context) (sum int64, err error) {
+	for _, url := range d.metrics {
+		n, err := appliedOffsets(ctx, url, d.lane)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// benchDrainFor counts what workers work off in a time.
+func benchDrainFor(ctx context.Context, d drainOptions, asJSON bool, w io.Writer) error {
+	var at [2]time.Time
+	var sum [2]int64
+	for i, wait := range []time.Duration{d.warm, d.length} {
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		var err error
+		if sum[i], err = d.applied(ctx); err != nil {
+			return err
+		}
+		at[i] = time.Now()
+	}
+	if d.records > 0 && sum[1] >= d.records {
+		return fmt.Errorf("all %d records were worked off before the time was over: give them more", d.records)
+	}
+	took := at[1].Sub(at[0]).Seconds()
+	n := sum[1] - sum[0]
+	if asJSON {
+		return printJSON(w, map[string]any{"workers": len(d.metrics), "timed": n, "seconds": round(took, 2), "events_per_s": round(float64(n)/took, 0)})
+	}
+	_, err := fmt.Fprintf(w, "%d workers, %d records in %.1f s: %.0f events/s\n", len(d.metrics), n, took, float64(n)/took)
+	return err
+}
+
+// benchDrain watches the applied offsets until they reach the number of records.
+func benchDrain(ctx context.Context, d drainOptions, asJSON bool, w io.Writer) error {
+	records := d.records
 	if records <= 0 {
 		return errors.New("--records: say how many records are on the topic")
 	}
@@ -256,7 +308,7 @@ func benchDrain(ctx context.Context, url, lane string, records int64, asJSON boo
 	var began time.Time
 	var first int64
 	for {
-		applied, err := appliedOffsets(ctx, url, lane)
+		applied, err := d.applied(ctx)
 		now := time.Now()
 		if err == nil && applied > 0 && began.IsZero() {
 			began, first = now, applied

@@ -19,7 +19,7 @@ import (
 // fillOptions say what a deployment is filled with.
 type fillOptions struct {
 	users, events int
-	late          float64
+	late, hot     float64
 	seed          uint64
 	profiles      bool
 }
@@ -35,8 +35,8 @@ func newBenchFillCommand(g *globals, asJSON *bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.users < 1 || o.events < 0 || o.late < 0 || o.late > .5 {
-				return errors.New("--users: at least 1; --events: not negative; --late: 0 to 0.5")
+			if o.users < 1 || o.events < 0 || o.late < 0 || o.late > .5 || o.hot < 0 || o.hot > 1 {
+				return errors.New("--users: at least 1; --events: not negative; --late: 0 to 0.5; --hot: 0 to 1")
 			}
 			if err := onThisMachine(cfg); err != nil {
 				return err
@@ -47,6 +47,7 @@ func newBenchFillCommand(g *globals, asJSON *bool) *cobra.Command {
 	f.IntVar(&o.users, "users", o.users, "users with full histories")
 	f.IntVar(&o.events, "events", o.events, "events after the first of each user")
 	f.Float64Var(&o.late, "late", o.late, "share of events that come late, by up to ten minutes")
+	f.Float64Var(&o.hot, "hot", o.hot, "share of the events that one user has, and with him his partition")
 	f.BoolVar(&o.profiles, "profiles", o.profiles, "write items and profiles; false: only more events (take another --seed)")
 	f.Uint64Var(&o.seed, "seed", o.seed, "seed of who meets what")
 	return cmd
@@ -71,6 +72,7 @@ func benchFill(ctx context.Context, cfg Config, o fillOptions, log *zap.Logger, 
 	defer func() { err = errors.Join(err, w.Close()) }()
 	items := w.first().bundle.Items()
 	load := newBenchLoad(o.users, items, w.types, o.late, time.Now().Add(-time.Hour), o.seed)
+	load.hot = o.hot
 	events := o.events
 	if o.profiles {
 		if err := publishBareItems(ctx, w.producer, items); err != nil {

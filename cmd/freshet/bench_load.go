@@ -24,6 +24,7 @@ type benchLoad struct {
 	items []string
 	types []string
 	late  float64 // share of events whose time lies before that of events sent already
+	hot   float64 // share of the events of the first user
 	base  int64   // event time of event 0, Unix milliseconds; event n happens n ms later
 	n     int     // events made so far
 
@@ -51,7 +52,12 @@ func (l *benchLoad) again(seed uint64) { *l.r = *rand.New(rand.NewPCG(seed, 0xbe
 func benchUser(n int) string { return fmt.Sprintf("u%07d", n) }
 
 // next makes the next event of a random user.
-func (l *benchLoad) next() freshet.Event { return l.of(l.r.IntN(l.users)) }
+func (l *benchLoad) next() freshet.Event {
+	if l.hot > 0 && l.r.Float64() < l.hot {
+		return l.of(0)
+	}
+	return l.of(l.r.IntN(l.users))
+}
 
 // of makes the next event of one user. Its id ends with its number.
 func (l *benchLoad) of(user int) freshet.Event {

@@ -60,7 +60,8 @@ func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
 		}}
 	f := cmd.Flags()
 	f.IntVar(&o.users, "users", o.users, "users with full histories")
-	f.IntVar(&o.events, "events", o.events, "events measured at full speed, after three for each user to warm up")
+	f.IntVar(&o.events, "events", o.events, "events measured at full speed, after those that warm up")
+	f.IntVar(&o.rounds, "rounds", o.rounds, "events for each user that warm up")
 	f.Float64Var(&o.late, "late", o.late, "share of events that come late, by up to ten minutes")
 	f.IntSliceVar(&o.rates, "rates", o.rates, "events per second of the freshness ladder; 0 = half of what was measured at full speed")
 	f.DurationVar(&o.each, "for", o.each, "how long each rate is held")
@@ -100,8 +101,8 @@ func newPipelineBench(cfg Config, o pipelineOptions, log *zap.Logger) (*pipeline
 	if len(o.servers) != 0 && len(o.servers) != 2 {
 		return nil, errors.New("--pids: that of Redis and that of Kafka")
 	}
-	if o.users < 1 || o.events < 1000 || o.late < 0 || o.late > .5 {
-		return nil, errors.New("--users: at least 1; --events: at least 1000; --late: 0 to 0.5")
+	if o.users < 1 || o.rounds < 1 || o.events < 1000 || o.late < 0 || o.late > .5 {
+		return nil, errors.New("--users, --rounds: at least 1; --events: at least 1000; --late: 0 to 0.5")
 	}
 	name := "bench-" + strconv.FormatInt(time.Now().UnixMilli(), 36)
 	k := &cfg.Kafka

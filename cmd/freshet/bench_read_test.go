@@ -2,7 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,5 +93,35 @@ func TestBenchMemoryEstimates(t *testing.T) {
 		if got := redisBlock(n); got != want {
 			t.Errorf("a block for %d bytes: %d, want %d", n, got, want)
 		}
+	}
+}
+
+// What several workers work off in a time is added up; records that ran out before the time was over are an error, not a low rate.
+func TestBenchDrainForAddsWorkersUp(t *testing.T) {
+	var pages []string
+	for range 2 {
+		var asked atomic.Int64
+		page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, "freshet_applied_offset{partition=\"0\",topic=\"events\"} %d\n", 1000*asked.Add(1))
+		}))
+		t.Cleanup(page.Close)
+		pages = append(pages, page.URL)
+	}
+	d := drainOptions{metrics: pages, lane: "live", warm: time.Millisecond, length: 100 * time.Millisecond}
+	var out strings.Builder
+	if err := benchDrainFor(t.Context(), d, true, &out); err != nil {
+		t.Fatal(err)
+	}
+	var r struct {
+		Workers int
+		Timed   int64
+		Rate    float64 `json:"events_per_s"`
+	}
+	if err := json.Unmarshal([]byte(out.String()), &r); err != nil || r.Workers != 2 || r.Timed != 2000 || r.Rate < 1000 || r.Rate > 20_000 {
+		t.Errorf("%s: %v", out.String(), err)
+	}
+	d.records = 8000 // as many as the pages say by then
+	if err := benchDrainFor(t.Context(), d, true, io.Discard); err == nil {
+		t.Error("a rate was told of workers that had nothing left to do")
 	}
 }

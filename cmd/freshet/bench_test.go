@@ -59,7 +59,7 @@ func TestBenchPipelineMeasuresEveryPart(t *testing.T) {
 func TestBenchPipelineTakesOnlyThisMachine(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Kafka.Brokers = []string{"10.0.0.1:9092"}
-	if _, err := newPipelineBench(cfg, pipelineOptions{users: 1, events: 1000}, zap.NewNop()); err == nil {
+	if _, err := newPipelineBench(cfg, pipelineOptions{users: 1, rounds: 1, events: 1000}, zap.NewNop()); err == nil {
 		t.Error("a broker elsewhere was taken")
 	}
 }

@@ -14,9 +14,12 @@ work=.freshet/bench/$FRESHET_LOCAL_NAME
 pids=()
 say() { printf '%s %s\n' "--" "$*" >&2; }
 
+# at_end: what a script ends before the servers; it may have one of its own.
+at_end() { :; }
 # quit: end what was started, whatever happened.
 quit() {
   local status=$?
+  at_end
   [ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null || true
   wait 2>/dev/null || true
   [ "${KEEP:-}" = 1 ] || deployments/local/down --wipe >&2 || true
