@@ -57,6 +57,14 @@ type Transition struct {
 	Time     int64   // event time, Unix milliseconds
 }
 
+// Response is what users did about an item that is new, added up.
+type Response struct {
+	ItemID string
+	Taken  float64   // users who took it
+	Shown  float64   // how often it was before somebody's eyes, or refused
+	Taste  []float64 // sum over those who took it of the direction in which their taste differs from everybody's; nil = not known of anybody
+}
+
 // Lesson is one applied event together with what the user had done before, for sources that learn from the stream.
 type Lesson struct {
 	Event  *Event

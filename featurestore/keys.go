@@ -65,6 +65,9 @@ func (k keys) covisit(id string) string { return k.lane + "covisit:{" + freshet.
 // weights is what choices said about the weights of a surface.
 func (k keys) weights(surface string) string { return k.lane + "weights:" + freshet.EscapeID(surface) }
 
+// responses is what users did about a new item.
+func (k keys) responses(id string) string { return k.lane + "new:{" + freshet.EscapeID(id) + "}" }
+
 func (k keys) lanes() string             { return k.prefix + "lanes" }
 func (k keys) progress() string          { return k.lane + "progress" }
 func (k keys) arm() string               { return k.lane + "arm" }

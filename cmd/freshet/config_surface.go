@@ -18,7 +18,7 @@ type CovisitBlock struct {
 // NewItemsBlock bounds the exploration of new items.
 type NewItemsBlock struct {
 	MaxAge Duration `yaml:"max_age" doc:"an item is new for so long after its published_at, or after it was first heard of"`
-	Budget int      `yaml:"budget" doc:"it is explored until it was shown (by impressions) or met so often, by each worker"`
+	Budget int      `yaml:"budget" doc:"it is explored until it was shown (by impressions) or met so often"`
 }
 
 // PopularBlock says how fast popularity and trends forget.
@@ -121,6 +121,16 @@ func (c *Config) checkFusion(check func(ok bool, field, format string, args ...a
 	for name, t := range c.Fusion.Temperatures {
 		check(t > 0, "fusion.temperatures."+name, "%v, must be above 0", t)
 	}
+}
+
+// explores tells whether any surface asks for new items.
+func (c *Config) explores() bool {
+	for _, s := range c.Surfaces {
+		if s.Explore > 0 || s.Weights["new"] > 0 || s.Cold["new"] > 0 || s.Fill == "new" {
+			return true
+		}
+	}
+	return false
 }
 
 // counts tells whether any surface asks for the counts of what follows what.

@@ -30,7 +30,7 @@ type evalOptions struct {
 	json                bool
 	plot                string
 	weight              float64
-	coldItems           float64
+	coldItems, coldFrom float64
 	explore             int
 	until               float64
 	depth               int
@@ -65,6 +65,7 @@ func newEvalCommand(g *globals) *cobra.Command {
 	preq.Flags().StringVar(&o.items, "items", "", "file of items: adds the text baseline, and items without events as candidates")
 	preq.Flags().Float64Var(&o.train, "train", o.train, "share of the events that is revealed before scoring begins: what the bundle was trained on")
 	preq.Flags().Float64Var(&o.coldItems, "cold-items", 0, "share of the items that the bundle was trained without (the trainer's cleaning.hold_items): reports their first events; needs --items")
+	preq.Flags().Float64Var(&o.coldFrom, "cold-from", 0, "where that share begins (the trainer's cleaning.hold_from): two that do not overlap, one to choose by and one to score")
 	preq.Flags().IntVar(&o.explore, "explore", 0, "adds the row explore: a list of ten whose last places, so many, are kept for items that the bundle was not trained on; needs --items")
 	preq.Flags().Float64Var(&o.until, "until", o.until, "share of the events that is looked at; with --train 0.72 --until 0.8 nothing of the usual test part is")
 	preq.Flags().IntVar(&o.depth, "depth", 0, "candidates asked of each source, as serving asks; 0 = the whole catalogue, which takes longer")
@@ -225,6 +226,9 @@ func (e *evaluation) engineOf(seen *evaluate.Seen, home recommend.Surface, extra
 	r.sources = newSources(e.cfg, e.bundle, e.index, time.Now)
 	if home.Weights["covisit"] == 0 && home.Weights["covisit-last"] == 0 {
 		r.sources.covisit.Idle()
+	}
+	if home.Explore == 0 {
+		r.sources.fresh.Idle()
 	}
 	e.sources = r.sources
 	r.Engine, err = recommend.New(cfg, store, e.bundle, e.index, append(r.sources.all, extra...), unobserved{}, e.log)

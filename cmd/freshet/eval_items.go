@@ -17,7 +17,7 @@ func (e *evaluation) held() func(string) bool {
 	if e.o.coldItems == 0 {
 		return nil
 	}
-	return func(id string) bool { return evaluate.HeldItem(id, e.o.coldItems) }
+	return func(id string) bool { return evaluate.HeldItem(id, e.o.coldFrom, e.o.coldItems) }
 }
 
 // addItems makes the items of --items candidates. Where their texts can be read, items that the bundle does not know get their
@@ -67,7 +67,7 @@ func (e *evaluation) checkHeld() error {
 	for n := range e.data.Items.Len() {
 		id := e.data.Items.ID(int32(n))
 		if _, kind := e.index.Vector(id); held(id) && kind == freshet.Trained {
-			return fmt.Errorf("--cold-items %g: bundle %s was trained on item %s; train it with --set cleaning.hold_items=%g", e.o.coldItems, e.bundle.ID(), id, e.o.coldItems)
+			return fmt.Errorf("--cold-items %g: bundle %s was trained on item %s; train it with --set cleaning.hold_items=%g --set cleaning.hold_from=%g", e.o.coldItems, e.bundle.ID(), id, e.o.coldItems, e.o.coldFrom)
 		}
 	}
 	return nil

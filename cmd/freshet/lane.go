@@ -121,6 +121,9 @@ func (l *lane) openEngine(ctx context.Context) (err error) {
 	if !l.cfg.counts() {
 		l.sources.covisit.Idle()
 	}
+	if !l.cfg.explores() {
+		l.sources.fresh.Idle()
+	}
 	left, err := l.store.Popular(ctx, "", popularKept)
 	if err != nil {
 		return err
@@ -182,6 +185,7 @@ func (l *lane) Run(ctx context.Context) error {
 			l.log.Warn("nothing can be recommended: no item on the topic is known to the model or has a text it can read; publish items, or set catalogue.only: false",
 				zap.String("topic", l.cfg.Kafka.Topics.Items))
 		}
+		l.meetNew()
 		if err := l.warmSources(ctx); err != nil {
 			return err
 		}

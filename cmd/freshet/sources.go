@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -31,7 +33,7 @@ func newSources(cfg Config, bundle *models.Bundle, index *models.Index, now func
 		popular:  candidate.NewPopular(cfg.Popular.HalfLife.D(), index),
 		trending: candidate.NewTrending(cfg.Popular.Trending.D(), cfg.Popular.HalfLife.D(), index),
 		covisit:  candidate.NewCovisit(candidate.CovisitConfig{HalfLife: cfg.Covisit.HalfLife.D(), Keep: cfg.Covisit.Keep, MaxItems: cfg.Covisit.MaxItems, Numbers: index}),
-		fresh:    candidate.NewNew(index, cfg.NewItems.MaxAge.D(), cfg.NewItems.Budget, now),
+		fresh:    candidate.NewNew(index, candidate.NewConfig{MaxAge: cfg.NewItems.MaxAge.D(), Budget: cfg.NewItems.Budget, Basis: fmt.Sprintf("%x", bundle.Fingerprint()), Now: now}),
 	}
 	for i, task := range bundle.Tasks() {
 		name := "sequence"
@@ -84,6 +86,9 @@ func (l *lane) shareOnce(ctx context.Context, n int) error {
 	if err := l.engine.SyncWeights(ctx, l.store); err != nil {
 		return err
 	}
+	if err := s.fresh.Sync(ctx, l.store); err != nil {
+		return err
+	}
 	if !l.live() { // un-laned keys belong to the live lane
 		return nil
 	}
@@ -130,6 +135,27 @@ func (l *lane) shareDomains(ctx context.Context) error {
 
 // popularRanked is how deep the popular items are looked through for those of each domain.
 const popularRanked = 20_000
+
+// meetNew tells the source of new items what came lately, as far as it says when it was published: a worker that starts anew and a lane that
+// opens later know what is new from their first list on.
+func (l *lane) meetNew() {
+	if !l.cfg.explores() {
+		return
+	}
+	oldest := time.Now().Add(-l.cfg.NewItems.MaxAge.D())
+	var came []*freshet.Item
+	for _, id := range l.w.items.IDs(l.w.items.Len()) {
+		if item, ok := l.w.items.Item(id); ok && item.PublishedAt != nil && item.PublishedAt.After(oldest) {
+			came = append(came, item)
+		}
+	}
+	slices.SortFunc(came, func(a, b *freshet.Item) int {
+		return cmp.Or(a.PublishedAt.Compare(*b.PublishedAt), cmp.Compare(a.ItemID, b.ItemID))
+	})
+	for _, item := range came {
+		l.sources.fresh.Arrive(item.ItemID, *item.PublishedAt)
+	}
+}
 
 // warmSources reads the counts of the catalogue's items, so that the first lists are made with all that is known.
 func (l *lane) warmSources(ctx context.Context) error {

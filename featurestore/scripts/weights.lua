@@ -1,4 +1,4 @@
--- Ages the sums of one surface's weights and adds to them.
+-- Ages sums and adds to them: what choices said about the weights of a surface, what users did about a new item.
 --
 -- KEYS  1 hash: term -> sum
 -- ARGV  1 factor that what is there is multiplied by

@@ -197,3 +197,26 @@ func evidence(t *testing.T, s Subject) {
 	add("video", 1, nil, map[string]float64{})
 	add("home", 1, nil, map[string]float64{"n": 2.5, "b sequence": -0.75e-7, "p covisit sequence": 1.0 / 3})
 }
+
+func responses(t *testing.T, s Subject) {
+	add := func(store Store, basis string, more, want []freshet.Response) {
+		t.Helper()
+		got, err := store.AddResponses(t.Context(), basis, more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("on %s: %v, want %v", basis, got, want)
+		}
+	}
+	none := []freshet.Response{{ItemID: "a b"}, {ItemID: "c"}}
+	add(s.Store, "v1", none, none)
+	add(s.Store, "v1", []freshet.Response{{ItemID: "a b", Taken: 1, Taste: []float64{0.5, -1.0 / 3}}, {ItemID: "c", Shown: 2}},
+		[]freshet.Response{{ItemID: "a b", Taken: 1, Taste: []float64{0.5, -1.0 / 3}}, {ItemID: "c", Shown: 2}})
+	add(s.Store, "v1", []freshet.Response{{ItemID: "c", Taken: 1, Shown: 1}, {ItemID: "a b", Taken: 2, Taste: []float64{0.25, 0}}},
+		[]freshet.Response{{ItemID: "c", Taken: 1, Shown: 3}, {ItemID: "a b", Taken: 3, Taste: []float64{0.75, -1.0 / 3}}})
+	// Another bundle's vectors are another space; who took and who saw an item is the same in both.
+	add(s.Store, "v2", []freshet.Response{{ItemID: "a b", Taken: 1, Taste: []float64{1, 2, 3}}}, []freshet.Response{{ItemID: "a b", Taken: 4, Taste: []float64{1, 2, 3}}})
+	add(s.Store, "v1", none, []freshet.Response{{ItemID: "a b", Taken: 4, Taste: []float64{0.75, -1.0 / 3}}, {ItemID: "c", Taken: 1, Shown: 3}})
+	add(s.Lane(t, "other", 0), "v1", none, none)
+}

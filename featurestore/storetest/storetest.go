@@ -44,6 +44,7 @@ type Store interface {
 	AddTransitions(ctx context.Context, deltas []featurestore.Transition) error
 	Transitions(ctx context.Context, items []string, n int, now time.Time) ([][]featurestore.Scored, error)
 	AddEvidence(ctx context.Context, surface string, decay float64, add map[string]float64) (map[string]float64, error)
+	AddResponses(ctx context.Context, basis string, add []freshet.Response) ([]freshet.Response, error)
 }
 
 // Subject is a store under test with the hands that a test needs around it.
@@ -90,6 +91,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		{"ranked lists are replaced at once", rankedLists},
 		{"transitions decay, commute and stay bounded", transitions},
 		{"what choices say about weights ages and adds up", evidence},
+		{"what users do about new items adds up, tastes by their basis", responses},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}

@@ -42,11 +42,15 @@ type voter struct {
 
 // electorate gives the items that vote for a subject.
 func (c *Content) electorate(who *freshet.Subject) []voter {
-	w := who.Profile.Window
-	out := make([]voter, 0, c.last)
+	return votersOf(c.index, who.Profile.Window, c.last)
+}
+
+// votersOf gives the latest items of a history, so many of those that have a vector.
+func votersOf(index Index, w []freshet.Entry, last int) []voter {
+	out := make([]voter, 0, last)
 	total := float32(0)
 next:
-	for i := len(w) - 1; i >= 0 && len(out) < c.last; i-- {
+	for i := len(w) - 1; i >= 0 && len(out) < last; i-- {
 		if w[i].Vector == freshet.Unknown {
 			continue
 		}
@@ -55,7 +59,7 @@ next:
 				continue next
 			}
 		}
-		v, kind := c.index.Vector(w[i].ItemID)
+		v, kind := index.Vector(w[i].ItemID)
 		if norm := length(v); kind != freshet.Unknown && norm > 0 {
 			vote := float32(math.Pow(float64(len(out)+1), -0.7))
 			out, total = append(out, voter{w[i].ItemID, vote, v, norm}), total+vote

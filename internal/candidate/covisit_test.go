@@ -261,26 +261,3 @@ func TestTrendsAreWhatGrew(t *testing.T) {
 		t.Fatalf("%v: evergreen is met as often as ever", top)
 	}
 }
-
-func TestNewItemsAreExploredWithinABudget(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	s := NewNew(axes, 24*time.Hour, 2, func() time.Time { return now })
-	s.Arrive("i0", now)
-	s.Arrive("i1", now.Add(-48*time.Hour))
-	propose := func() string {
-		lists, err := s.Propose(t.Context(), []freshet.Subject{subject([]float32{1, 0})}, 5)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Sprint(lists[0])
-	}
-	if got := propose(); got != "[{i0 0 1}]" {
-		t.Fatalf("%s: i1 is too old", got)
-	}
-	s.Learn([]freshet.Lesson{{Event: &freshet.Event{Items: []freshet.EventItem{{ItemID: "i0"}}}}})
-	s.Shown("i1")
-	s.Shown("i0")
-	if got := propose(); got != "[]" {
-		t.Fatalf("%s: its budget is spent", got)
-	}
-}

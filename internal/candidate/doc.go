@@ -15,11 +15,12 @@
 //	content.go    Content: what is like the latest items by its vector
 //	popular.go    Popular: what many users did lately, halved every half-life of event time
 //	trending.go   Trending: what is met more often than it used to be
-//	newitems.go   New: items that hardly anybody has met, for exploration slots
+//	newitems.go   New: items that hardly anybody has met, for exploration places, ranked by what their first users did; newitems_sync.go
+//	              shares that between workers
 //	owned.go      Owned: what the user has bought, for "buy again"
 //
-// A source that learns from the stream (Covisit, Popular, Trending, New) has Learn, which hears of saved events only, once each. Popular
-// and Covisit leave what they learnt in the store for the next worker; the others begin anew. Lists of Sequence, Content and Owned are
+// A source that learns from the stream (Covisit, Popular, Trending, New) has Learn, which hears of saved events only, once each. Popular,
+// Covisit and New leave what they learnt in the store; Trending begins anew. Lists of Sequence, Content and Owned are
 // a pure function of profile and catalogue; those of the others depend on what everybody did.
 //
 // How a source is added is told in CONTRIBUTING.md.

@@ -11,14 +11,14 @@ import (
 func TestHeldItemsGoByTheirIDAsInTheTrainer(t *testing.T) {
 	var held []string
 	for i := range 30 {
-		if id := strconv.Itoa(i); HeldItem(id, .1) {
+		if id := strconv.Itoa(i); HeldItem(id, 0, .1) {
 			held = append(held, id)
 		}
 	}
 	if want := []string{"4", "19", "20", "22", "23"}; !slices.Equal(held, want) {
 		t.Errorf("held %v, want %v", held, want)
 	}
-	if HeldItem("4", 0) || !HeldItem("4", 1) {
+	if HeldItem("4", 0, 0) || !HeldItem("4", 0, 1) || HeldItem("4", .1, .9) {
 		t.Error("a share of nothing holds an item, or a share of all does not")
 	}
 }

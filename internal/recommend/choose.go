@@ -1,6 +1,7 @@
 package recommend
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
@@ -123,47 +124,58 @@ func (c *chooser) best(places int) {
 	}
 }
 
-// Exploration draws among so many of the best new items, and this share of the draws looks at no score.
+// Exploration draws among so many of the best new items, and this share of the draws looks at no score, and at all that are proposed.
 const (
 	exploreAmong = 20
 	exploreBlind = 0.1
+	exploreSharp = 3 // odds are the likelihoods of the source "new" to this power: with 1 most places would go to items that few will take
 )
 
-// explore draws new items for the last places, the likelier the higher their scores, and notes with which probability: what users then do
-// with an item says something about all that might have stood there. The same user and event give the same draw.
+// explore draws new items for the last places, the likelier the higher the score that the source "new" gives them, and notes with which
+// probability: what users then do with an item says something about all that might have stood there. What other sources say of an item that
+// nobody knows yet does not count; boosts do. The same user and event give the same draw.
 func (c *chooser) explore() {
-	var among []int32
+	var open []int32
+	scores := map[int32]float64{}
+	new := c.p.scores[sourceOf(c.s.explore)]
 	for i := range c.p.items {
-		if c.p.from[i]&c.s.explore != 0 && c.p.flags[i]&flagPlaced == 0 {
-			c.p.final(int32(i))
-			among = append(among, int32(i))
+		if c.p.from[i]&c.s.explore == 0 || c.p.flags[i]&flagPlaced != 0 || !c.allowed(c.p.items[i].ItemID, c.p.flags[i]) {
+			continue
 		}
+		at := int32(i)
+		scores[at] = exploreSharp * float64(new[i])
+		if c.p.boost != nil {
+			scores[at] += c.p.boost(at)
+		}
+		open = append(open, at)
 	}
-	slices.SortFunc(among, c.p.byFused)
+	slices.SortFunc(open, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(scores[b], scores[a]), cmp.Compare(a, b))
+	})
 	for slot := 0; slot < c.s.Explore && len(c.p.kept) < c.s.K; slot++ {
-		open := make([]int32, 0, exploreAmong)
-		for _, i := range among {
-			if len(open) < exploreAmong && c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i].ItemID, c.p.flags[i]) {
-				open = append(open, i)
-			}
-		}
+		open = slices.DeleteFunc(open, func(i int32) bool {
+			return c.p.flags[i]&flagPlaced != 0 || c.caps != nil && c.caps.refuse(c.e.itemOf(c.p.items[i].ItemID)) != ""
+		})
 		if len(open) == 0 {
 			return
 		}
-		odds, sum := make([]float64, len(open)), 0.0
-		for n, i := range open {
-			odds[n] = math.Exp(c.p.fused[i] - c.p.fused[open[0]])
+		odds, sum := make([]float64, min(len(open), exploreAmong)), 0.0
+		for n := range odds {
+			odds[n] = math.Exp(scores[open[n]] - scores[open[0]])
 			sum += odds[n]
 		}
-		left, at := draw(c.who, fmt.Sprint(c.s.Name, " explores ", slot)), 0
-		for n := range odds {
-			odds[n] = (1-exploreBlind)*odds[n]/sum + exploreBlind/float64(len(odds))
-			if at = n; left < odds[n] {
+		left, at, p := draw(c.who, fmt.Sprint(c.s.Name, " explores ", slot)), 0, 0.0
+		for n := range open {
+			p = exploreBlind / float64(len(open))
+			if n < len(odds) {
+				p += (1 - exploreBlind) * odds[n] / sum
+			}
+			if at = n; left < p {
 				break
 			}
-			left -= odds[n]
+			left -= p
 		}
-		c.put(pick{at: open[at], why: newSource, p: odds[at]}, c.p.items[open[at]].ItemID)
+		c.put(pick{at: open[at], why: newSource, p: p}, c.p.items[open[at]].ItemID)
 	}
 }
 

@@ -155,16 +155,6 @@ func (p *pool) byRaw(a, b int32) int {
 	return 1
 }
 
-func (p *pool) byFused(a, b int32) int {
-	switch {
-	case a == b:
-		return 0
-	case p.above(a, b):
-		return -1
-	}
-	return 1
-}
-
 // addRanks adds weight / (60 + rank) of one source; items on its floor share the last rank.
 func (p *pool) addRanks(k int, weight float64) {
 	p.order = p.order[:0]

@@ -456,3 +456,56 @@ func TestVerdictsThatDoNotLookAtTheClockAreKept(t *testing.T) {
 		}
 	}
 }
+
+// Exploration places are drawn by the score of the source "new", whatever other sources say of an item; a tenth of the draws are blind and
+// reach every new item; a record says with which probability its item was drawn.
+func TestExplorationDrawsByWhatFirstUsersDid(t *testing.T) {
+	const items, lists = 36, 6000
+	var ids []string
+	for i := range items {
+		ids = append(ids, fmt.Sprintf("i%d", 100+i))
+	}
+	f := newFixture(t, func(c *Config) { c.Surfaces[0].Explore, c.Surfaces[0].Depth = 1, 100 }, halved{chart{"new", ids}})
+	drawn, chances := map[string]int{}, map[string]float64{}
+	for i := range lists {
+		for _, p := range f.handle(t, event(fmt.Sprintf("u%d", i), int64(i+1), "i1")) {
+			var r freshet.Recommendation
+			if err := json.Unmarshal(p.Record, &r); err != nil {
+				t.Fatal(err)
+			}
+			last := r.Items[len(r.Items)-1]
+			if last.Reasons[0].Source != newSource || last.Propensity == 0 {
+				t.Fatalf("the last place has %+v", last)
+			}
+			drawn[last.ItemID]++
+			if p, ok := chances[last.ItemID]; ok && math.Abs(p-last.Propensity) > 1e-9 {
+				t.Fatalf("%s was drawn with %v and with %v", last.ItemID, p, last.Propensity)
+			}
+			chances[last.ItemID] = last.Propensity
+		}
+	}
+	sum := 0.0
+	for _, id := range ids {
+		p := chances[id]
+		sum += p
+		if spread := math.Sqrt(lists * p * (1 - p)); math.Abs(float64(drawn[id])-lists*p) > 5*spread+1 {
+			t.Errorf("%s was drawn %d times of %d with a probability of %.4f", id, drawn[id], lists, p)
+		}
+	}
+	if math.Abs(sum-1) > 1e-3 || len(drawn) != items || drawn["i100"] < lists/2 {
+		t.Errorf("%d of %d new items were drawn, the first %d times; the probabilities sum to %v", len(drawn), items, drawn["i100"], sum)
+	}
+}
+
+// halved has half the scores of a chart.
+type halved struct{ chart }
+
+func (h halved) Propose(ctx context.Context, subjects []freshet.Subject, n int) ([][]freshet.Candidate, error) {
+	out, err := h.chart.Propose(ctx, subjects, n)
+	for _, list := range out {
+		for k := range list {
+			list[k].Score /= 2
+		}
+	}
+	return out, err
+}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import yaml
 
-from . import data, evaluate, export, train
+from . import data, evaluate, export, restore, train
 from .model import Recommender
 from .text import TextEncoder, Whitening
 
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     t.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     t.add_argument("--config", type=Path, default=Path(__file__).parent / "configs/default.yaml")
     t.add_argument("--resume", action="store_true", help="go on from the last checkpoint of this run")
-    t.add_argument("--init", type=Path, metavar="MODEL.pt", help="start from the weights of another run on the same file")
+    t.add_argument("--init", type=Path, metavar="MODEL.pt|BUNDLE", help="start from the weights of another run on the same file, or of the bundle it left")
     t.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override the config, e.g. train.epochs=5")
     t.add_argument("--seed", type=int, help="overrides train.seed")
     t.add_argument("--quiet", action="store_true")
@@ -85,7 +85,7 @@ def run_train(args: argparse.Namespace) -> None:
     log, split = read(args, config, say)
     rows = known_rows(split)
     text, whitening, encoder = item_texts(args, config, log, rows, say)
-    begin = torch.load(args.init, weights_only=False)["weights"] if args.init else None
+    begin = begin_with(args.init, config, log.items[:rows]) if args.init else None
     results: list[train.Result] = []
     for member in members(config):
         run_dir = args.runs / f"{member.name}-{member.train.seed}"
@@ -101,6 +101,15 @@ def run_train(args: argparse.Namespace) -> None:
         say(f"no bundle: the state of encoder {config.model.encoder} grows with the history; epochs {epochs}")
     if split.test is not None and len(split.test) and not args.quiet:
         evaluate.print_table(evaluate.report(models, split, config, rows))
+
+
+def begin_with(path: Path, config: train.Config, items: list[str]) -> dict[str, torch.Tensor]:
+    """The weights of a model.pt or of a bundle with the same items in the same rows."""
+    if not path.is_dir():
+        return torch.load(path, weights_only=False)["weights"]
+    if export.Opened(path).ids != items:
+        raise ValueError(f"--init {path}: its items are not those of this file, in their order")
+    return restore.weights(path, config.model)
 
 
 def members(config: train.Config) -> list[train.Config]:
@@ -141,7 +150,7 @@ def read(args: argparse.Namespace, config: train.Config, say) -> tuple[data.Log,
         log = renumber_types(log, config.event_types)
     split = data.split(log, args.split, config.train.valid_share)
     if config.cleaning.hold_items:
-        split = data.hold_out(split, config.cleaning.hold_items)
+        split = data.hold_out(split, config.cleaning.hold_items, config.cleaning.hold_from)
     for line in report.lines() + split.notes:
         say(line)
     return log, split

@@ -323,6 +323,7 @@ class Cleaning:
     min_user: int = 1  # drop users with fewer events (repeated with min_item until nothing changes)
     min_item: int = 1  # drop items with fewer events
     hold_items: float = 0.0  # share of the items, chosen by their ids, that training must not see: how good is a new item? (time split)
+    hold_from: float = 0.0  # where that share begins: two that do not overlap, one to choose by and one to score
     collapse_repeats: bool = False  # drop an event whose item and type are those of the user's previous event
 
 
@@ -336,7 +337,7 @@ def load(path: str | Path, cleaning: Cleaning | None = None) -> tuple[Log, Repor
     rows = core(rows, cleaning, report)
     if rows and any(r.time == r.time for r in rows):
         rows.sort(key=lambda r: r.time)  # stable: ties keep the order of the file
-    log = number(rows, cleaning.hold_items)
+    log = number(rows, cleaning)
     report.notes.append(f"kept {len(log):,} events of {len(log.users):,} users over {len(log.items) - 1:,} items, types {', '.join(log.types[1:])}"
                         + ("" if log.timed else "; no times: order of the file"))  # fmt: skip
     return log, report
@@ -389,18 +390,19 @@ def core(rows: list[Row], cleaning: Cleaning, report: Report) -> list[Row]:
     return rows
 
 
-def held(id: str, share: float) -> bool:
+def held(id: str, share: float, start: float = 0.0) -> bool:
     """Whether an item belongs to the share that is held out: by its id alone, so that `freshet eval --cold-items` agrees."""
-    return bool(id) and zlib.crc32(id.encode()) % 1000 < 1000 * share
+    return bool(id) and 1000 * start <= zlib.crc32(id.encode()) % 1000 < 1000 * (start + share)
 
 
-def number(rows: list[Row], hold_items: float = 0.0) -> Log:
+def number(rows: list[Row], cleaning: Cleaning | None = None) -> Log:
     """Rows in order -> columns. Users, items and types are numbered in order of appearance, held-out items after all others; 0 is
     kept for the unknown."""
     users: dict[str, int] = {}
     items, types = {"": UNKNOWN}, {"": UNKNOWN}
     user = np.fromiter((users.setdefault(r.user, len(users)) for r in rows), np.int32, len(rows))
-    for r in sorted(rows, key=lambda r: held(r.item, hold_items)) if hold_items else ():
+    share, start = (cleaning.hold_items, cleaning.hold_from) if cleaning else (0.0, 0.0)
+    for r in sorted(rows, key=lambda r: held(r.item, share, start)) if share else ():
         items.setdefault(r.item, len(items))
     item = np.fromiter((items.setdefault(r.item, len(items)) for r in rows), np.int32, len(rows))
     kind = np.fromiter((types.setdefault(r.type, len(types)) for r in rows), np.int32, len(rows))
@@ -439,11 +441,11 @@ def split(log: Log, how: str, valid_share: float = 0.1) -> Split:
     raise ValueError(f"split {how!r}: use loo, time:0.8 or all")
 
 
-def hold_out(split: Split, share: float) -> Split:
+def hold_out(split: Split, share: float, start: float = 0.0) -> Split:
     """Training and validation without the events of held-out items."""
     if split.kind != "time":
         raise ValueError("cleaning.hold_items needs --split time:SHARE: only there is it clear what came before")
-    cold = np.array([held(id, share) for id in split.train.items])
+    cold = np.array([held(id, share, start) for id in split.train.items])
     before = len(split.train) + len(split.valid)
     split.train, split.valid = (log.take(~cold[log.item]) for log in (split.train, split.valid))
     split.notes.append(f"held out: {cold.sum():,} items, {before - len(split.train) - len(split.valid):,} events of theirs do not train")

@@ -58,6 +58,7 @@ class TrainConfig:
     finish_full: int = 0  # last epochs with the full softmax
     smoothing: float = 0.0  # label smoothing, full softmax
     mask_seen: bool = False  # full softmax: items of the history are no candidates, as in a ranking that leaves them out
+    bfloat16: bool = False  # matrix products of training in bfloat16 where the processor has it: more than twice as fast; validation stays exact
     ema: float = 0.0  # decay of the weight average that is validated and exported; 0: none
     warm_start: bool = False  # item ids begin as a factorisation of what follows what in the training events
     shuffle_ties: bool = False  # events of a user at the same second in a new order every epoch: their order in the file says nothing
@@ -393,6 +394,17 @@ def keep_memory() -> None:
         libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: nothing back below 1 GiB
 
 
+@contextlib.contextmanager
+def rounded_products(on: bool):
+    """Inside, 32-bit matrix products may round their factors to bfloat16 (sums stay in 32 bits)."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if on else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def parameter_groups(model: Recommender, decay: float) -> list[dict]:
     """Matrices decay; vectors (norms, biases, eigenvalues) do not."""
     params = [p for p in model.parameters() if p.requires_grad]
@@ -451,7 +463,8 @@ class Trainer:
         last = self.options.stop or self.options.epochs
         while self.epoch < last and stale < self.options.patience:
             began = time.perf_counter()
-            row = {"epoch": self.epoch + 1, "loss": self.one_epoch()}
+            with rounded_products(self.options.bfloat16):
+                row = {"epoch": self.epoch + 1, "loss": self.one_epoch()}
             self.epoch += 1
             row["seconds"] = round(time.perf_counter() - began, 1)
             due = self.epoch % self.options.validate_every == 0 or self.epoch == last

@@ -140,6 +140,8 @@ def test_held_out_items_neither_train_nor_validate_and_come_last(tmp_path):
 
 def test_who_is_held_out_goes_by_the_id_as_in_the_evaluation():
     assert [id for id in map(str, range(30)) if data.held(id, 0.1)] == ["4", "19", "20", "22", "23"]  # as holdout_test.go has it
+    other = {id for id in map(str, range(300)) if data.held(id, 0.1, 0.1)}
+    assert other and not other & {id for id in map(str, range(300)) if data.held(id, 0.1)}
 
 
 def test_items_are_held_out_of_a_time_split_only(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training import export
+from training import export, restore
 from training.model import ModelConfig, Recommender
 from training.text import Whitening
 
@@ -119,3 +119,20 @@ def test_drift_from_the_noted_queries_is_refused(tmp_path, monkeypatch):
     (tmp_path / "parity.json").write_text(json.dumps(noted))
     with pytest.raises(ValueError, match="drift"):
         export.verify(tmp_path)
+
+
+def test_a_bundle_gives_back_the_weights_that_say_what_it_says(tmp_path):
+    torch.manual_seed(4)
+    config = ModelConfig(encoder="lru", dim=16, hidden=24, layers=2, time_gap=False)
+    model = Recommender(config, ROWS, 2).eval()
+    torch.nn.init.normal_(model.items.bias)
+    export.export(model, export.Bundle("test", ["", *(f"i{n}" for n in range(1, ROWS))], ["", "view"], 50, {"seed": 1}), tmp_path)
+    again = Recommender(config, ROWS, 2).eval()
+    again.load_state_dict(restore.weights(tmp_path, config))
+    rng = np.random.default_rng(3)
+    rows, kinds, gaps = rng.integers(0, ROWS, (30, 4)), np.ones((30, 4), np.int64), np.zeros((30, 4), np.float32)
+    told, asked = (export.full_pass([m], rows, kinds, gaps)["click"] for m in (model, again))
+    np.testing.assert_allclose(asked, told, atol=1e-4)
+    np.testing.assert_array_equal(again.items.bias.detach(), torch.cat([torch.zeros(1), model.items.bias[1:]]).detach())
+    with pytest.raises(ValueError, match="only an lru bundle"):
+        restore.weights(tmp_path, ModelConfig(encoder="gru", dim=16, hidden=24, layers=2))
