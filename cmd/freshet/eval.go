@@ -49,7 +49,7 @@ func newEvalCommand(g *globals) *cobra.Command {
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&o.bundle, "bundle", "", "folder of the bundle (default: model.bundle)")
-	f.StringVar(&o.sources, "sources", o.sources, "what ranks: all (the fusion of the home surface), or some of sequence, covisit, content, popular, trending; loo also: counts, sequence,counts")
+	f.StringVar(&o.sources, "sources", o.sources, "what ranks: all (the fusion of the home surface), or some of sequence, covisit, content, popular, trending, recent; loo also: counts, sequence,counts")
 	f.Float64Var(&o.weight, "weight", o.weight, "weight of the counts in a fusion, instead of one chosen on validation")
 	f.IntVar(&o.k, "k", o.k, "places of the lists; at least 50")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")

@@ -12,7 +12,7 @@ import (
 )
 
 // evalSources are the sources that --sources may name, beside all and counts.
-var evalSources = []string{"sequence", "covisit", "content", "popular", "trending", "covisit-last", "content-last"}
+var evalSources = []string{"sequence", "covisit", "content", "popular", "trending", "recent", "covisit-last", "content-last"}
 
 func checkSources(names string) error {
 	if names == "all" {

@@ -27,7 +27,7 @@ type sources struct {
 }
 
 // newSources makes what surfaces may name: sequence for the model's first task and sequence-<task> for the others; covisit, content,
-// popular, trending, new, owned; and covisit-last and content-last, for which the last item alone counts.
+// popular, trending, new, owned, recent; and covisit-last and content-last, for which the last item alone counts.
 func newSources(cfg Config, bundle *models.Bundle, index *models.Index, now func() time.Time) *sources {
 	s := &sources{
 		popular:  candidate.NewPopular(cfg.Popular.HalfLife.D(), index),
@@ -42,7 +42,7 @@ func newSources(cfg Config, bundle *models.Bundle, index *models.Index, now func
 		}
 		s.all = append(s.all, candidate.NewSequence(name, i, index))
 	}
-	s.all = append(s.all, s.covisit, candidate.NewContent(index), s.popular, s.trending, s.fresh, candidate.Owned{},
+	s.all = append(s.all, s.covisit, candidate.NewContent(index), s.popular, s.trending, s.fresh, candidate.Owned{}, candidate.Recent{},
 		s.covisit.Last(), candidate.NewContentLast(index))
 	return s
 }

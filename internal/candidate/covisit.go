@@ -16,9 +16,10 @@ type CovisitConfig struct {
 	Keep     int           // successors kept per item, the strongest; default 128
 	MaxItems int           // items kept in memory; default 100,000, at 1 KB each
 	Reach    int           // how many events apart two items still make a pair; default 20
+	Back     float64       // what a pair counts for the item that came second, of what it counts for the first; default 0.5, negative = nothing
 	Last     int           // how many of a user's last items vote; default 30
 	Decay    float64       // the k-th item back votes with k^-Decay; default 0.7
-	Damp     float64       // scores are divided by (n_j + 1)^Damp, n_j = how often item j was met; default 0.3
+	Damp     float64       // scores are divided by (n_j + 1)^Damp, n_j = how often item j was met; default 0.2
 	Numbers  Numbers       // of items; nil = they have none
 }
 
@@ -27,9 +28,10 @@ func (c CovisitConfig) withDefaults() CovisitConfig {
 	setDefault(&c.Keep, 128)
 	setDefault(&c.MaxItems, 100_000)
 	setDefault(&c.Reach, 20)
+	setDefault(&c.Back, 0.5)
 	setDefault(&c.Last, 30)
 	setDefault(&c.Decay, 0.7)
-	setDefault(&c.Damp, 0.3)
+	setDefault(&c.Damp, 0.2)
 	if c.Numbers == nil {
 		c.Numbers = unnumbered{}
 	}
@@ -47,13 +49,18 @@ func setDefault[T comparable](field *T, value T) {
 // 100K and Yoochoose by the likelihood of fused lists; a smaller one makes a fusion mistrust every item that has not yet followed another.
 const covisitFloor = 3e-3
 
-// Covisit proposes what usually followed the items that the user met lately, learnt from the stream. A pair (i, j) of one user's
-// history with j following k <= Reach events after i adds weight/k to C[i,j]; n_i counts how often i was met; all of it halves
-// every HalfLife. With h_k the k-th item of a history from its end, the score is log(c_j + 0.003),
+// backReach is how many events apart a pair still counts backwards. Pairs further apart add next to nothing, and twice as many counts would
+// cost the store twice as much. Like Back and Damp chosen on the same events as the floor: what stood before an item is evidence of what may
+// come after it, and short histories have too little evidence.
+const backReach = 3
+
+// Covisit proposes what usually stood near the items that the user met lately, learnt from the stream. A pair (i, j) of one user's
+// history with j following k <= Reach events after i adds weight/k to C[i,j] and, for k <= 3, Back times as much to C[j,i]; n_i counts
+// how often i was met; all of it halves every HalfLife. With h_k the k-th item of a history from its end, the score is log(c_j + 0.003),
 //
 //	c_j = (n_j + 1)^-Damp * sum over k <= Last of k^-Decay * C[h_k, j] / (n_{h_k} + 1)
 //
-// which is the count baseline of internal/evaluate with decay and with bounded rows. Only the Keep strongest successors of an item are
+// which is the count baseline of internal/evaluate with decay, with bounded rows and with pairs that count backwards. Only the Keep strongest successors of an item are
 // kept. Decay runs forward, as in Popular: what is stored is inflated to a landmark and never rewritten for ageing.
 //
 // All of it is in memory, so that an event costs no trip to the store. covisit_sync.go shares it between workers.
@@ -155,7 +162,11 @@ func (c *Covisit) learn(l *freshet.Lesson) {
 			continue
 		}
 		for k := 1; k <= min(len(history), len(c.step)); k++ {
-			c.add(history[len(history)-k], link{j, scale * c.step[k-1] * float32(l.Type.Weight)})
+			before, weight := history[len(history)-k], scale*c.step[k-1]*float32(l.Type.Weight)
+			c.add(before, link{j, weight})
+			if k <= backReach && c.cfg.Back > 0 && before != j {
+				c.add(j, link{before, weight * float32(c.cfg.Back)})
+			}
 		}
 		row := &c.rows[j]
 		row.n += scale

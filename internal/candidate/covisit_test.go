@@ -39,7 +39,11 @@ func TestCovisitIsItsFormula(t *testing.T) {
 		h := histories[u]
 		now := math.Exp2(-float64(last-at) / (10 * float64(day)))
 		for k := 1; k <= min(20, len(h)); k++ {
-			pairs[pair{h[len(h)-k], item}] += now / float64(k)
+			before := h[len(h)-k]
+			pairs[pair{before, item}] += now / float64(k)
+			if k <= backReach && before != item {
+				pairs[pair{item, before}] += now / float64(k) / 2
+			}
 		}
 		counts[item] += now
 		visit(c, h[max(0, len(h)-freshet.MaxBefore):], item, at)
@@ -65,7 +69,7 @@ func TestCovisitIsItsFormula(t *testing.T) {
 				most, because = v, h
 			}
 		}
-		want := math.Log(sum*math.Pow(counts[id]+1, -0.3) + covisitFloor)
+		want := math.Log(sum*math.Pow(counts[id]+1, -0.2) + covisitFloor)
 		if math.Abs(float64(got[i])-want) > 1e-3 {
 			t.Fatalf("%s scores %v, the formula gives %v", id, got[i], want)
 		}

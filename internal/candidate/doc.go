@@ -10,7 +10,7 @@
 // # The sources
 //
 //	sequence.go   Sequence: the items whose vectors answer the query of one of the model's tasks
-//	covisit.go    Covisit: what usually followed what the user met, counted from the stream; covisit_ballot.go counts the votes of one
+//	covisit.go    Covisit: what usually stood near what the user met, counted from the stream; covisit_ballot.go counts the votes of one
 //	              subject, covisit_sync.go shares the counts between workers
 //	content.go    Content: what is like the latest items by its vector
 //	popular.go    Popular: what many users did lately, halved every half-life of event time
@@ -18,10 +18,11 @@
 //	newitems.go   New: items that hardly anybody has met, for exploration places, ranked by what their first users did; newitems_sync.go
 //	              shares that between workers
 //	owned.go      Owned: what the user has bought, for "buy again"
+//	recent.go     Recent: what the user met lately, where repeats are wanted
 //
 // A source that learns from the stream (Covisit, Popular, Trending, New) has Learn, which hears of saved events only, once each. Popular,
-// Covisit and New leave what they learnt in the store; Trending begins anew. Lists of Sequence, Content and Owned are
-// a pure function of profile and catalogue; those of the others depend on what everybody did.
+// Covisit and New leave what they learnt in the store; Trending begins anew. Lists of Sequence, Content, Owned and
+// Recent are a pure function of profile and catalogue; those of the others depend on what everybody did.
 //
 // How a source is added is told in CONTRIBUTING.md.
 package candidate

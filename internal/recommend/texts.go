@@ -29,6 +29,7 @@ func DefaultTexts() map[string]string {
 		"trending": "trending in {domain}|trending now",
 		"new":      "new in {domain}|new",
 		"owned":    "you bought it before",
+		"recent":   "you {did} it lately",
 		"pinned":   "our choice",
 	}
 }
