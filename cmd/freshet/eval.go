@@ -55,7 +55,7 @@ func newEvalCommand(g *globals) *cobra.Command {
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	f.StringVar(&o.plot, "plot", "", "draw the result to this .png or .svg file")
 	f.StringVar(&o.save, "save", "", "keep the ranks in this file, for freshet eval compare")
-	cmd.AddCommand(newTuneCommand(g, o), newReasonsCommand(g, o), newCompareCommand())
+	cmd.AddCommand(newTuneCommand(g, o), newReasonsCommand(g, o), newCompareCommand(), newOffPolicyCommand(g))
 	loo := &cobra.Command{Use: "loo", Short: "Leave-one-out: the last event of every user is hidden and ranked", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEval(cmd, g, o, leaveOneOut) }}
 	loo.Flags().StringVar(&o.data, "data", "", "file of events (required)")
