@@ -89,6 +89,7 @@ func (l *lane) shareOnce(ctx context.Context, n int) error {
 	if err := s.fresh.Sync(ctx, l.store); err != nil {
 		return err
 	}
+	l.reportWeights()
 	if !l.live() { // un-laned keys belong to the live lane
 		return nil
 	}
@@ -112,6 +113,19 @@ func (l *lane) shareOnce(ctx context.Context, n int) error {
 		return err
 	}
 	return l.shareDomains(ctx)
+}
+
+// reportWeights tells the metrics with which weights surfaces that adapt make their lists now.
+func (l *lane) reportWeights() {
+	for i := range l.cfg.Surfaces {
+		s := &l.cfg.Surfaces[i]
+		if s.Adapt == nil || s.Adapt.Mode == string(recommend.AdaptOff) {
+			continue
+		}
+		for source, w := range l.engine.Weights(s.Name) {
+			l.metrics.Weight(s.Name, source, w)
+		}
+	}
 }
 
 func (l *lane) mayShow(id string) bool { return !l.cfg.Catalogue.Only || l.w.items.Recommendable(id) }

@@ -29,6 +29,7 @@ type Metrics struct {
 	refolds     *prometheus.CounterVec
 	fenced      *prometheus.CounterVec
 	shares      *prometheus.SummaryVec
+	weights     *prometheus.GaugeVec
 	lag         *prometheus.GaugeVec
 	lagSeconds  *prometheus.GaugeVec
 	committed   *prometheus.GaugeVec
@@ -128,6 +129,7 @@ func newLane(name string) *Metrics {
 	m.fenced = counters("freshet_fence_rejected_total", "Saves that the store refused.", "reason")
 	m.shares = prometheus.NewSummaryVec(prometheus.SummaryOpts{Name: "freshet_source_share",
 		Help: "Share of a list's score that came from a source."}, []string{"source"})
+	m.weights = gauges("freshet_source_weight", "Weight of a source in a surface whose weights follow users, as lists are made now.", "surface", "source")
 	m.lag = gauges("freshet_consumer_lag_records", "Records that wait to be applied.", byPartition...)
 	m.lagSeconds = gauges("freshet_consumer_lag_seconds", "Age of the last record applied while others wait behind it.", byPartition...)
 	m.committed = gauges("freshet_committed_offset", "Offset committed in the consumer group.", byPartition...)
@@ -143,7 +145,7 @@ func newLane(name string) *Metrics {
 		to = prometheus.WrapRegistererWith(prometheus.Labels{"lane": name}, to)
 	}
 	m.online.register(to, name)
-	to.MustRegister(m.eventToRecs, m.events, m.tooLate, m.stages, m.batch, m.refolds, m.fenced, m.shares, m.lag, m.lagSeconds,
+	to.MustRegister(m.eventToRecs, m.events, m.tooLate, m.stages, m.batch, m.refolds, m.fenced, m.shares, m.weights, m.lag, m.lagSeconds,
 		m.committed, m.applied, m.rebalances, m.gaps, m.rollbacks, m.misrouted, m.letters, m.retries)
 	return m
 }
@@ -194,6 +196,11 @@ func (m *Metrics) Visible(since time.Time) {
 // Shares implements the engine's Observer.
 func (m *Metrics) Shares(source string, share float64) {
 	m.shares.WithLabelValues(source).Observe(share)
+}
+
+// Weight reports the weight that a source has in a surface now.
+func (m *Metrics) Weight(surface, source string, weight float64) {
+	m.weights.WithLabelValues(surface, source).Set(weight)
 }
 
 // Stage implements both Observers.

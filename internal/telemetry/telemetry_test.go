@@ -41,6 +41,7 @@ func TestMetricsMove(t *testing.T) {
 	m.Refold("late")
 	m.Fenced("newer")
 	m.Shares("sequence", 0.6)
+	m.Weight("home", "sequence", 0.7)
 	m.Moved(s, 10, 7, 5, time.Second)
 	m.Rebalanced(1)
 	m.Gap(s, 4)
@@ -71,7 +72,7 @@ func TestMetricsMove(t *testing.T) {
 	for _, want := range []string{
 		`freshet_arm_ratio{bound="low",lane="b",measure="hit_ratio_10"} 0.1`, `freshet_event_to_recs_seconds_count 1`, `freshet_events_total{outcome="applied",type="view"} 1`, `freshet_too_late_total 1`,
 		`freshet_stage_seconds_count{stage="fold"} 1`, `freshet_state_refolds_total{reason="late"} 1`, `freshet_fence_rejected_total{reason="newer"} 1`,
-		`freshet_source_share_count{source="sequence"} 1`, `freshet_applied_offset{partition="3",topic="events"} 10`,
+		`freshet_source_share_count{source="sequence"} 1`, `freshet_source_weight{source="sequence",surface="home"} 0.7`, `freshet_applied_offset{partition="3",topic="events"} 10`,
 		`freshet_committed_offset{partition="3",topic="events"} 7`, `freshet_consumer_lag_records{partition="3",topic="events"} 5`,
 		`freshet_consumer_lag_seconds{partition="3",topic="events"} 1`, `freshet_rebalances_total 1`, `freshet_offset_gap_records_total 4`,
 		`freshet_state_rollback_total 1`, `freshet_misrouted_total 1`, `freshet_batch_size_count 1`, `freshet_retries_total{stage="handle"} 1`,
