@@ -23,7 +23,7 @@ func TestLoginsMergeAcrossKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	producer, err := stream.NewProducer(stream.ProducerConfig{Connection: conn}, zap.NewNop())
+	producer, err := stream.NewProducer(stream.ProducerConfig{Connection: conn, Events: cfg.Kafka.Topics.Events}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}

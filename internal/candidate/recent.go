@@ -48,13 +48,13 @@ func recent(who *freshet.Subject, n int) []freshet.Candidate {
 }
 
 // Score implements the engine's Source.
-func (Recent) Score(_ context.Context, who *freshet.Subject, items []string, out []float32) error {
+func (Recent) Score(_ context.Context, who *freshet.Subject, items []freshet.Ref, out []float32) error {
 	score := map[string]float32{}
 	for _, c := range recent(who, recentReach) {
 		score[c.ItemID] = c.Score
 	}
-	for i, id := range items {
-		s, ok := score[id]
+	for i, item := range items {
+		s, ok := score[item.ItemID]
 		if !ok {
 			s = recentScore(recentReach + 1)
 		}
@@ -64,4 +64,4 @@ func (Recent) Score(_ context.Context, who *freshet.Subject, items []string, out
 }
 
 // Because implements the engine's Explainer: the item itself.
-func (Recent) Because(_ *freshet.Subject, items []string) []string { return items }
+func (Recent) Because(who *freshet.Subject, items []freshet.Ref) []string { return Owned{}.Because(who, items) }

@@ -27,7 +27,7 @@ func TestRecentProposesTheLatestFirstAndOnce(t *testing.T) {
 		t.Fatalf("proposed %v, and %v to somebody without a history", got, lists[1])
 	}
 	out := make([]float32, 4)
-	if err := (Recent{}).Score(context.Background(), &who, []string{"i2", "never", "i3", "nor"}, out); err != nil {
+	if err := (Recent{}).Score(context.Background(), &who, refs(unnumbered{}, "i2", "never", "i3", "nor"), out); err != nil {
 		t.Fatal(err)
 	}
 	if out[0] != lists[0][2].Score || out[2] != 0 || out[1] != out[3] || out[1] >= out[0] {
