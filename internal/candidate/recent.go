@@ -64,4 +64,6 @@ func (Recent) Score(_ context.Context, who *freshet.Subject, items []freshet.Ref
 }
 
 // Because implements the engine's Explainer: the item itself.
-func (Recent) Because(who *freshet.Subject, items []freshet.Ref) []string { return Owned{}.Because(who, items) }
+func (Recent) Because(who *freshet.Subject, items []freshet.Ref) []string {
+	return Owned{}.Because(who, items)
+}
