@@ -173,23 +173,23 @@ func (b *freshnessBench) send(ctx context.Context, p *stream.Producer, rate int,
 	began, n := time.Now(), 0
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for {
-		now := time.Now()
-		elapsed := min(now.Sub(began), length)
+	due := func(n int) time.Time {
+		return began.Add(time.Duration(float64(n) / float64(rate) * float64(time.Second)))
+	}
+	for total := int(length.Seconds() * float64(rate)); ; {
 		var batch []freshet.Event
-		for ; n < int(elapsed.Seconds()*float64(rate)); n++ {
-			due := began.Add(time.Duration(float64(n) / float64(rate) * float64(time.Second)))
+		for now := time.Now(); n < total && !due(n).After(now); n++ {
 			e := freshet.Event{ID: fmt.Sprintf("bench-%s-%d", run, n), Type: b.kind, UserID: b.users[r.IntN(len(b.users))],
-				Items: []freshet.EventItem{{ItemID: b.items[r.IntN(len(b.items))]}}, Time: due.UnixMilli()}
+				Items: []freshet.EventItem{{ItemID: b.items[r.IntN(len(b.items))]}}, Time: due(n).UnixMilli()}
 			b.mu.Lock()
-			b.due[e.ID] = due
+			b.due[e.ID] = due(n)
 			b.mu.Unlock()
 			batch = append(batch, e)
 		}
 		if err := p.PublishEvents(ctx, batch); err != nil {
 			return n, err
 		}
-		if elapsed >= length {
+		if n >= total {
 			return n, nil
 		}
 		select {

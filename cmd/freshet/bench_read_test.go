@@ -16,6 +16,7 @@ import (
 
 	"freshet/internal/embedded"
 	"freshet/internal/telemetry"
+	"freshet/stream"
 )
 
 // A deployment that `bench fill` filled is served and read: every user has a list, every read is timed, the events sent meanwhile lead
@@ -123,5 +124,33 @@ func TestBenchDrainForAddsWorkersUp(t *testing.T) {
 	d.records = 8000 // as many as the pages say by then
 	if err := benchDrainFor(t.Context(), d, true, io.Discard); err == nil {
 		t.Error("a rate was told of workers that had nothing left to do")
+	}
+}
+
+// An event is sent when it is due: the first one at once, not an interval later, which at low rates was most of what freshness was said
+// to be.
+func TestBenchFreshnessSendsWhenDue(t *testing.T) {
+	servers, err := embedded.Start(t.Context(), embedded.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(servers.Close)
+	conn := stream.Connection{Brokers: []string{servers.KafkaAddr()}}
+	if _, err := stream.EnsureTopics(t.Context(), conn, stream.Topic{Name: "events", Partitions: 1, Replicas: 1}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := stream.NewProducer(stream.ProducerConfig{Connection: conn, Events: "events"}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	b := &freshnessBench{users: []string{"u"}, items: []string{"i"}, kind: "view", due: map[string]time.Time{}}
+	began := time.Now()
+	n, err := b.send(t.Context(), p, 1, 5*time.Second/4, 1)
+	if err != nil || n != 1 || len(b.due) != 1 {
+		t.Fatalf("%d events of one a second in a second and a quarter: %v", n, err)
+	}
+	if took := time.Since(began); took > 900*time.Millisecond {
+		t.Errorf("the first event was sent after %s", took)
 	}
 }
