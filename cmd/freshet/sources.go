@@ -49,7 +49,11 @@ func newSources(cfg Config, bundle *models.Bundle, index *models.Index, now func
 
 // shareRest is how many times longer than a sharing of counts took the store is left alone after it: whatever the traffic and however
 // busy the store, counts take a fifth of one of its cores at most from each lane, and a backlog that is worked off adds itself up meanwhile.
-const shareRest = 4
+// A lane that catches up shares with nobody who is in a hurry: a twentieth, or live saves would wait for its counts.
+const (
+	shareRest        = 4
+	shareRestCatchUp = 19
+)
 
 // shareSources keeps what the sources learn in the store: counts every second, lists for item pages and trends beside them. A store
 // that does not answer costs nothing but age: what was counted waits.
@@ -59,7 +63,11 @@ func (l *lane) shareSources(ctx context.Context) {
 		n++
 		if began := time.Now(); began.After(rested) {
 			err := l.sources.covisit.Sync(ctx, l.store)
-			rested = time.Now().Add(shareRest * time.Since(began))
+			rest := time.Duration(shareRest)
+			if !l.caught.Load() && !l.live() {
+				rest = shareRestCatchUp
+			}
+			rested = time.Now().Add(rest * time.Since(began))
 			if err != nil {
 				return err
 			}

@@ -14,17 +14,27 @@ local top = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if top[2] and tonumber(top[2]) > tonumber(ARGV[3]) then
     redis.call('DEL', KEYS[1])
 end
-for i = 4, #ARGV, 2 do
-    local add, member = tonumber(ARGV[i]), ARGV[i + 1]
-    local old = redis.call('ZSCORE', KEYS[1], member)
-    if old then
-        local high, low = tonumber(old), add
-        if low > high then
-            high, low = low, high
-        end
-        add = high + math.log(1 + 2 ^ (low - high)) / math.log(2)
+-- One ZMSCORE and one ZADD for many members: a call for each of them takes the server several times as long, and everybody waits for it.
+local CALL = 500
+for first = 4, #ARGV, 2 * CALL do
+    local last = math.min(first + 2 * CALL - 1, #ARGV)
+    local members, puts = {}, {}
+    for i = first, last, 2 do
+        members[#members + 1] = ARGV[i + 1]
     end
-    redis.call('ZADD', KEYS[1], string.format('%.17g', add), member)
+    local olds = redis.call('ZMSCORE', KEYS[1], unpack(members))
+    for n, member in ipairs(members) do
+        local add = tonumber(ARGV[first + 2 * (n - 1)])
+        if olds[n] then
+            local high, low = tonumber(olds[n]), add
+            if low > high then
+                high, low = low, high
+            end
+            add = high + math.log(1 + 2 ^ (low - high)) / math.log(2)
+        end
+        puts[2 * n - 1], puts[2 * n] = string.format('%.17g', add), member
+    end
+    redis.call('ZADD', KEYS[1], unpack(puts))
 end
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[1]))
 redis.call('PEXPIRE', KEYS[1], ARGV[2])

@@ -472,22 +472,41 @@ func (e *Engine) apply(x *scratch, tasks []*task) {
 	defer e.stage("apply")()
 	for _, t := range tasks {
 		t.outcomes, t.lessons, t.last = t.outcomes[:0], nil, nil
+		line := -1 // where a copy of this user's latest entries begins in x.before; -1 = there is none that is up to date
 		for _, ev := range t.events {
 			var before []freshet.Entry
 			typ, _ := e.cfg.Types.Lookup(ev.Type)
 			if e.learns && typ.Effect == freshet.Extend { // Apply moves the window in place
-				start, w := len(x.before), t.profile.Window
-				x.before = append(x.before, w[max(0, len(w)-freshet.MaxBefore):]...)
-				before = x.before[start:len(x.before):len(x.before)]
+				w := t.profile.Window
+				w = w[max(0, len(w)-freshet.MaxBefore):]
+				if line < 0 {
+					line, x.before = len(x.before), append(x.before, w...)
+				}
+				before = x.before[len(x.before)-len(w) : len(x.before) : len(x.before)]
 			}
 			outcome := t.profile.Apply(ev, &e.rules)
 			t.outcomes = append(t.outcomes, outcome)
-			if outcome == freshet.Applied {
-				t.last = ev
-				t.lessons = append(t.lessons, freshet.Lesson{Event: ev, Type: typ, Before: before})
+			if outcome != freshet.Applied {
+				continue
+			}
+			t.last = ev
+			t.lessons = append(t.lessons, freshet.Lesson{Event: ev, Type: typ, Before: before})
+			if line >= 0 && !x.follow(t.profile.Window, ev) {
+				line = -1
 			}
 		}
 	}
+}
+
+// follow takes what an event appended to a window into the copy of it: most events come in order, and a user with many of them in a batch
+// needs one copy, not one for each. It tells whether the copy is up to date.
+func (x *scratch) follow(window []freshet.Entry, ev *freshet.Event) bool {
+	first, hash := len(window), freshet.HashID(ev.ID)
+	for first > 0 && window[first-1].Event == hash {
+		first--
+	}
+	x.before = append(x.before, window[first:]...)
+	return first < len(window) && ev.Type == window[first].Type
 }
 
 func (e *Engine) stage(name string) func() {
