@@ -34,7 +34,7 @@ func handOver(t *testing.T, cfg featurestore.Config) {
 	}
 	v2 := lane("v2")
 	list := func(lane string, cv, rev uint64) []freshet.Record {
-		r := freshet.Recommendation{CV: cv, Rev: rev, RecID: fmt.Sprintf("events-0-%d", rev), Lane: lane, Surface: freshet.HomeSurface}
+		r := freshet.Recommendation{CV: cv, Rev: rev, RecID: fmt.Sprintf("events-0-%d", rev), Lane: lane, Surface: freshet.HomeSurface, Items: []freshet.RecommendedItem{{ItemID: "i"}}}
 		return []freshet.Record{{Surface: freshet.HomeSurface, Value: r.AppendJSON(nil)}}
 	}
 	name := func(i int) string { return fmt.Sprintf("user %d", i) }
@@ -149,5 +149,24 @@ func TestAProfileIsAdoptedOnce(t *testing.T) {
 	}
 	if found, err = live.Load(t.Context(), []string{"u1"}); err != nil || found[0] == nil {
 		t.Errorf("another lane's keys went, too: %v", err)
+	}
+}
+
+// A lane that has not caught up owes lists: it has records without items. They never become public; the former owner's stay.
+func TestAListThatIsOwedIsNotHandedOver(t *testing.T) {
+	live := subject(t, featurestore.Config{Addrs: []string{miniredis.RunT(t).Addr()}}).Store.(*featurestore.Redis)
+	c := live.Config()
+	c.Lane, c.Owner = "v2", false
+	v2 := open(t, c)
+	record := func(lane string, cv uint64, items ...freshet.RecommendedItem) []freshet.Record {
+		r := freshet.Recommendation{CV: cv, Rev: 1, RecID: "events-0-1", Lane: lane, Surface: freshet.HomeSurface, Items: items}
+		return []freshet.Record{{Surface: freshet.HomeSurface, Value: r.AppendJSON(nil)}}
+	}
+	stands := record("live", 1, freshet.RecommendedItem{ItemID: "i"})
+	mustSave(t, live, freshet.Update{UserID: "u", Profile: storetest.Profile(1, "live"), Records: stands, Place: freshet.PlacePublic, CV: 1})
+	mustSave(t, v2, freshet.Update{UserID: "u", Profile: storetest.Profile(1, "v2"), Records: record("v2", 0), Place: freshet.PlaceOwn})
+	got, err := v2.Sweep(t.Context(), []featurestore.Moved{{UserID: "u", Surface: freshet.HomeSurface, CV: 5, Was: "live"}})
+	if err != nil || !got[0].Kept || string(got[0].Record) != string(stands[0].Value) {
+		t.Fatalf("%+v, %v: want the former owner's list kept", got, err)
 	}
 }

@@ -21,7 +21,7 @@ type background struct {
 }
 
 func newBackground() *background {
-	return &background{slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+	return &background{slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
 // begin makes room for a lane that catches up; end takes it back.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,8 @@ type lane struct {
 	recovery *recovery
 	feedback *feedbackPart // nil: this lane does not join impressions
 	caught   atomic.Bool   // the table says that it has caught up
+	listing  atomic.Bool   // lists are made with every event: the lane is close to its topic's end, or a replay wants them all
+	inHand   sync.RWMutex  // held for reading while a batch is handled: what began before listing ends before its scan
 	pace     pace
 	closers  []func() error // in order of opening
 }
@@ -133,7 +136,7 @@ func (l *lane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg.Table, cfg.Item, cfg.Forward = l.w.table.Load, l.w.items.Item, l.forward
+	cfg.Table, cfg.Item, cfg.Forward, cfg.Owes = l.w.table.Load, l.w.items.Item, l.forward, l.owes
 	if l.cfg.Catalogue.Only {
 		cfg.Available = l.w.items.Recommendable
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -95,25 +96,31 @@ func (s *seeding) step(ctx context.Context) error {
 	}
 	now := time.Now()
 	mine := map[int32]*laneProgress{}
-	todo := false
+	todo, near := false, true
 	for _, p := range s.l.consumer.Status() {
 		v, ok := known[p.Source.Partition]
 		if !ok {
-			v = laneProgress{From: max(p.Committed, 0), Began: now.UnixMilli(), Scanned: s.l.row.Seed == ""}
+			v = laneProgress{From: max(p.Committed, 0), Began: now.UnixMilli()}
 		}
 		v.Applied, v.End, v.At = p.Applied, p.End, now.UnixMilli()
 		v.Caught = v.Scanned && caughtUp(p)
-		todo = todo || !v.Scanned
+		todo, near = todo || !v.Scanned, near && caughtUp(p)
 		mine[p.Source.Partition], known[p.Source.Partition] = &v, v
 	}
 	s.parts = mine
 	if err := s.report(ctx); err != nil {
 		return err
 	}
-	if todo {
-		return s.scan(ctx)
+	switch {
+	case !todo:
+		return s.finish(ctx, known)
+	case s.l.row.Seed != "":
+		return s.scan(ctx, s.l.row.Seed, s.l.takeOver)
+	case near:
+		s.l.listAll()
+		return s.scan(ctx, s.l.name, s.l.makeOwed)
 	}
-	return s.finish(ctx, known)
+	return nil
 }
 
 func (s *seeding) report(ctx context.Context) error {
@@ -150,9 +157,10 @@ func (s *seeding) finish(ctx context.Context, known map[int32]laneProgress) erro
 // seedBatch is how many users are taken over at once.
 const seedBatch = 64
 
-// scan takes over the users of the partitions at hand whom the lane has no list of. Whoever comes with an event meanwhile is taken
-// over by that: a save finds the newer profile and leaves it.
-func (s *seeding) scan(ctx context.Context) error {
+// scan gives lists to those users of the partitions at hand, among the ones whom a lane has profiles of, who have none here: it takes them
+// over from another lane, or makes what this one owes. Whoever comes with an event meanwhile is served by that: a save finds the newer profile
+// and leaves it.
+func (s *seeding) scan(ctx context.Context, lane string, serve func(context.Context, []string) error) error {
 	conn, err := connection(s.l.cfg)
 	if err != nil {
 		return err
@@ -163,7 +171,7 @@ func (s *seeding) scan(ctx context.Context) error {
 	}
 	seen := map[string]bool{}
 	var users []string
-	err = s.l.store.EachProfile(ctx, s.l.row.Seed, func(found []string) error {
+	err = s.l.store.EachProfile(ctx, lane, func(found []string) error {
 		for _, u := range found {
 			if p := s.parts[stream.PartitionOf(u, n)]; p != nil && !p.Scanned && !seen[u] {
 				seen[u] = true
@@ -188,7 +196,7 @@ func (s *seeding) scan(ctx context.Context) error {
 		if err := s.l.yield(ctx, len(batch)); err != nil {
 			return err
 		}
-		if err := s.l.takeOver(ctx, batch); err != nil {
+		if err := serve(ctx, batch); err != nil {
 			return err
 		}
 		for _, u := range batch {
@@ -205,6 +213,51 @@ func (s *seeding) scan(ctx context.Context) error {
 		p.Scanned = true
 	}
 	return s.report(ctx)
+}
+
+// owes tells whether lists are left for later: while the lane reads the topic from far behind, nobody could read one before the next.
+func (l *lane) owes() bool {
+	return l.row.Seed == "" && !l.caught.Load() && !l.listing.Load() && !l.live()
+}
+
+// listAll has every event from now on make its lists, and waits for the batches that began before.
+func (l *lane) listAll() {
+	l.listing.Store(true)
+	l.inHand.Lock()
+	defer l.inHand.Unlock()
+}
+
+// makeOwed makes the lists that are owed to users: those without items.
+func (l *lane) makeOwed(ctx context.Context, users []string) error {
+	own := make([]freshet.RecordKey, len(users))
+	for i, u := range users {
+		own[i] = freshet.RecordKey{UserID: u, Surface: l.cfg.Surfaces[0].Name, Place: freshet.PlaceOwn}
+	}
+	have, err := l.store.Records(ctx, own)
+	if err != nil {
+		return err
+	}
+	var renew []recommend.Renewal
+	for i, u := range users {
+		if have[i] == nil || !bytes.Contains(have[i], []byte(`"items":[]`)) {
+			continue
+		}
+		r, err := renewalOf(u, have[i], int32(l.cfg.Kafka.Incarnation))
+		if err != nil {
+			return err
+		}
+		renew = append(renew, r)
+	}
+	return l.renew(ctx, renew)
+}
+
+// renew makes lists anew, and publishes those that are public.
+func (l *lane) renew(ctx context.Context, users []recommend.Renewal) error {
+	public, err := l.engine.Renew(ctx, users)
+	if err != nil || len(public) == 0 {
+		return err
+	}
+	return l.w.producer.PublishLists(ctx, public)
 }
 
 // takeOver gives users their profile in this lane and the lists of this lane's bundle.
@@ -236,11 +289,7 @@ func (l *lane) takeOver(ctx context.Context, users []string) error {
 		}
 		renew = append(renew, r)
 	}
-	public, err := l.engine.Renew(ctx, renew)
-	if err != nil || len(public) == 0 {
-		return err
-	}
-	return l.w.producer.PublishLists(ctx, public)
+	return l.renew(ctx, renew)
 }
 
 // renewalOf names the event that the user's list was computed after.

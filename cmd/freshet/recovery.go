@@ -74,6 +74,8 @@ func (r *recovery) Handle(ctx context.Context, events []freshet.Event) ([]freshe
 	epoch := 0
 	var err error
 	work := func() {
+		r.l.inHand.RLock()
+		defer r.l.inHand.RUnlock()
 		r.gate.RLock()
 		defer r.gate.RUnlock()
 		epoch = r.epoch

@@ -62,6 +62,7 @@ func (o *operator) replayAway(ctx context.Context, r replayOptions, p *plan) err
 	if a.l, err = a.w.openLane(ctx, row); err != nil {
 		return err
 	}
+	a.l.listing.Store(true) // what would have been recommended, each time
 	a.w.open(a.l)
 	if err := a.resume(ctx); err != nil {
 		return err

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 the new owner's own list, 2 the public list, 3 the former owner's own list (may be missing)
 -- ARGV  1 cv, 2 name of the former owner
--- Returns code, public list as it is now: 0 the lane has no list of his, so that the former owner's stays; 1 exchanged; 2 it was public.
+-- Returns code, public list as it is now: 0 the lane has no list of his, or owes it, so that the former owner's stays; 1 exchanged; 2 it was public.
 
 local own, public = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]) or ''
 local cv = string.match(public, '^{"v":1,"cv":(%d+),') or '0'
@@ -11,7 +11,7 @@ if #cv > #ARGV[1] or (#cv == #ARGV[1] and tonumber(cv) >= tonumber(ARGV[1])) the
     return {2, public}
 end
 local rev, id, rest
-if own then
+if own and not string.find(own, ',"items":[]', 1, true) then -- without items it is owed by a lane that has not caught up
     rev, id, rest = string.match(own, '^{"v":1,"cv":%d+,"rev":(%d+),"rec_id":"([^"]*)"(.*)$')
 end
 if not rev then

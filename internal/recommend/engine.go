@@ -121,6 +121,10 @@ type Config struct {
 	// Forward, if set, publishes merged events: what an anonymous user did, for the user that he turned out to be. It returns when they are
 	// acknowledged. Only the live lane forwards; the others find them in the log.
 	Forward func(ctx context.Context, merged []freshet.Event) error
+	// Owes, if set, tells whether lists that nobody reads may be owed at this moment: a lane that catches up makes a user's list a hundred
+	// times over before anybody could read the first. Records are saved without items then, and Renew makes the lists at the end. Users whose
+	// lists are read (freshet.Place), and lanes whose surfaces adapt, which learn from the lists between, are served as ever.
+	Owes func() bool
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }

@@ -80,3 +80,47 @@ func TestLessonsDoNotDependOnBatches(t *testing.T) {
 		}
 	}
 }
+
+// A lane that catches up saves records without items, and is taught all the same. Renew makes the lists that it would have made.
+func TestListsThatAreOwedAreMadeByRenew(t *testing.T) {
+	elsewhere := &freshet.LaneTable{Version: 3, Live: "other", Owners: []freshet.LaneOwner{{Slots: freshet.LaneSlots, Lane: "other", CV: 3}}}
+	owes := true
+	laneThat := func(mayOwe bool) (*fixture, *pupil) {
+		p := &pupil{rotation: rotation{40}}
+		return newFixture(t, func(c *Config) {
+			c.Lane, c.Table = "mine", func() *freshet.LaneTable { return elsewhere }
+			c.Owes = func() bool { return mayOwe && owes }
+			c.Surfaces[0].Weights["pupil"] = 1
+		}, p), p
+	}
+	now, taught := laneThat(false)
+	later, alike := laneThat(true)
+	events := []freshet.Event{event("a", 0, "i1"), event("b", 1, "i2"), event("a", 2, "i3"), event("a", 3, "i9")}
+	now.handle(t, events...)
+	later.handle(t, events...)
+	if len(taught.lessons) != 4 || !slices.Equal(taught.lessons, alike.lessons) {
+		t.Errorf("taught %v, and %v where lists are owed", taught.lessons, alike.lessons)
+	}
+	last := map[string]int{"a": 3, "b": 1}
+	owed := map[string]freshet.Recommendation{}
+	for user := range last {
+		owed[user] = decode(t, later.store.records[freshet.RecordKey{UserID: user, Surface: "home"}])
+	}
+	owes = false // the lane has come close to the topic's end
+	for user, last := range last {
+		key := freshet.RecordKey{UserID: user, Surface: "home"}
+		owed, made := owed[user], decode(t, now.store.records[key])
+		if len(owed.Items) != 0 || owed.Rev != made.Rev || owed.Event != made.Event {
+			t.Fatalf("owed %+v, made %+v", owed, made)
+		}
+		if _, err := later.Renew(t.Context(), []Renewal{{UserID: user, Event: events[last]}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := decode(t, later.store.records[key]); fmt.Sprint(got.Items) != fmt.Sprint(made.Items) || got.RecID != made.RecID || len(got.Items) == 0 {
+			t.Errorf("renewed %+v, want %+v", got, made)
+		}
+		if string(later.store.profiles[user]) != string(now.store.profiles[user]) {
+			t.Errorf("%s has another profile", user)
+		}
+	}
+}

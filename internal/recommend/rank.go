@@ -14,6 +14,7 @@ import (
 // rank computes every surface's list for every task that changed.
 func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 	defer e.stage("rank")()
+	owes := e.owes()
 	changed := make([]*task, 0, len(tasks))
 	for _, t := range tasks {
 		t.records, t.listed = t.records[:0], standing{}
@@ -22,6 +23,11 @@ func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 		case t.profile.Tombstone():
 			for i := range e.cfg.Surfaces {
 				t.records = append(t.records, freshet.Record{Surface: e.cfg.Surfaces[i].Name})
+			}
+		case owes && t.placing == freshet.PlaceOwn:
+			for i := range e.cfg.Surfaces {
+				name := e.cfg.Surfaces[i].Name
+				t.records = append(t.records, freshet.Record{Surface: name, Value: e.record(t, name, &list{})})
 			}
 		default:
 			changed = append(changed, t)
@@ -51,6 +57,19 @@ func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 	lap.end(lapEncode)
 	lap.report(e.obs)
 	return err
+}
+
+// owes tells whether this batch's lists may be made later.
+func (e *Engine) owes() bool {
+	if e.cfg.Owes == nil || !e.cfg.Owes() {
+		return false
+	}
+	for _, a := range e.adapters {
+		if a != nil && a.s.Adapt.Mode == AdaptOn {
+			return false
+		}
+	}
+	return true
 }
 
 // maxDepth bounds how deep a source is asked when rules hide what it proposes.
