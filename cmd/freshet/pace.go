@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,9 +11,8 @@ import (
 )
 
 // A lane that catches up has no readers: nobody waits for its lists. So it takes large batches, which cost the model a third of the runs
-// and give a user one list for all of his events in them, and it gives way to live traffic, which comes first: before every run of the
-// model other goroutines are let pass, as long as the live lane of this process is behind it waits, and it works on threads that the
-// system lets run last (background.go).
+// and give a user one list for all of his events in them, and it gives way to live traffic, which comes first: as long as the live
+// lane of this process is behind it waits, and it works on threads that the system lets run last (background.go). Lists are made at the end.
 const (
 	catchUpBatch = 4096                  // events
 	yieldAbove   = 30 * time.Millisecond // how far live traffic may fall behind before it is waited for
@@ -79,7 +77,6 @@ type stepper struct {
 // Advance implements recommend.Model.
 func (s stepper) Advance(ctx context.Context, steps *freshet.Steps) error {
 	if !s.l.caught.Load() {
-		runtime.Gosched()
 		if err := s.l.giveWay(ctx); err != nil {
 			return err
 		}
