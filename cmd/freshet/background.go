@@ -13,7 +13,7 @@ import (
 // same machine wait, too. Hence batches of the background run on threads of their own with a low priority, and while there are any the
 // runtime has that many processors more than there are, so that such a thread, when it is put aside, keeps no processor from the rest.
 type background struct {
-	slots chan struct{} // half of the processors
+	slots chan struct{} // as many as processors: a batch waits for the store a good part of its time
 
 	mu    sync.Mutex
 	lanes int // that catch up

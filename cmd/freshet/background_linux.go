@@ -2,8 +2,8 @@ package main
 
 import "syscall"
 
-// lowPriority is what is added to a thread's nice value: 5 steps leave it a third of what a thread that wants the same core gets.
-const lowPriority = 5
+// lowPriority is what is added to a thread's nice value: 3 steps leave it half of what a thread that wants the same core gets.
+const lowPriority = 3
 
 // runLast lowers the priority of the calling thread. Where the system refuses, the thread is like all others.
 func runLast() {

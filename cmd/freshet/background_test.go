@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Half of the processors stay free for live traffic while lanes catch up: one batch more than there are slots waits.
-func TestTheBackgroundLeavesHalfOfTheProcessors(t *testing.T) {
+// One batch more than there are slots waits.
+func TestTheBackgroundHasSoManySlots(t *testing.T) {
 	b := newBackground()
 	inside, leave, left := make(chan struct{}), make(chan struct{}), make(chan error)
 	for range cap(b.slots) {
@@ -17,7 +17,7 @@ func TestTheBackgroundLeavesHalfOfTheProcessors(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := b.do(ended, func() { t.Error("one more than half was let in") }); !errors.Is(err, context.Canceled) {
+	if err := b.do(ended, func() { t.Error("one more than there are slots was let in") }); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want the context's end", err)
 	}
 	close(leave)
