@@ -171,7 +171,7 @@ func DefaultConfig() Config {
 		Catalogue: CatalogConfig{Only: true},
 		Ingest:    IngestConfig{MinTime: freshet.MinTime.Format(time.RFC3339)},
 		Profile:   ProfileConfig{MaxHistory: 50, Late: "reorder", HotUsers: 20_000, HotFor: Duration(10 * time.Minute)},
-		Covisit:   CovisitBlock{HalfLife: Duration(60 * 24 * time.Hour), Keep: 128, MaxItems: 100_000},
+		Covisit:   CovisitBlock{HalfLife: Duration(60 * 24 * time.Hour), Keep: 128, MaxItems: 100_000, Back: 0.5, Damp: 0.2},
 		Popular:   PopularBlock{HalfLife: Duration(7 * 24 * time.Hour), Trending: Duration(6 * time.Hour)},
 		NewItems:  NewItemsBlock{MaxAge: Duration(14 * 24 * time.Hour), Budget: 100},
 		Surfaces: []SurfaceBlock{{Name: freshet.HomeSurface, K: 20, Weights: map[string]float64{"sequence": 1},

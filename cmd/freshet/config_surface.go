@@ -13,6 +13,8 @@ type CovisitBlock struct {
 	HalfLife Duration `yaml:"half_life" doc:"a count halves in so much event time; the same in every worker of a lane"`
 	Keep     int      `yaml:"keep" doc:"successors kept per item, the strongest"`
 	MaxItems int      `yaml:"max_items" doc:"items whose counts are held in memory, 1 KB each"`
+	Back     float64  `yaml:"back" doc:"what a pair counts for the item that came second, of what it counts for the first: what stood before an item may also follow it; 0 = nothing"`
+	Damp     float64  `yaml:"damp" doc:"counts for an item are divided by this power of how often it was met: towards 1, rare items rise"`
 }
 
 // NewItemsBlock bounds the exploration of new items.
@@ -110,6 +112,8 @@ func (c *Config) checkFusion(check func(ok bool, field, format string, args ...a
 	check(c.Covisit.HalfLife >= Duration(time.Minute), "covisit.half_life", "%s, must be at least 1m", c.Covisit.HalfLife)
 	check(c.Covisit.Keep >= 8 && c.Covisit.Keep <= 1024, "covisit.keep", "%d, must be 8 to 1024", c.Covisit.Keep)
 	check(c.Covisit.MaxItems >= 100, "covisit.max_items", "%d, must be at least 100", c.Covisit.MaxItems)
+	check(c.Covisit.Back >= 0 && c.Covisit.Back <= 1, "covisit.back", "%v, must be 0 to 1", c.Covisit.Back)
+	check(c.Covisit.Damp > 0 && c.Covisit.Damp <= 1, "covisit.damp", "%v, must be above 0, at most 1", c.Covisit.Damp)
 	check(c.Popular.Trending >= Duration(time.Minute), "popular.trending", "%s, must be at least 1m", c.Popular.Trending)
 	check(c.Popular.HalfLife > c.Popular.Trending, "popular.half_life", "%s, must be above popular.trending (%s)", c.Popular.HalfLife, c.Popular.Trending)
 	check(c.NewItems.MaxAge >= 0, "new_items.max_age", "%s is negative", c.NewItems.MaxAge)

@@ -32,7 +32,7 @@ func newSources(cfg Config, bundle *models.Bundle, index *models.Index, now func
 	s := &sources{
 		popular:  candidate.NewPopular(cfg.Popular.HalfLife.D(), index),
 		trending: candidate.NewTrending(cfg.Popular.Trending.D(), cfg.Popular.HalfLife.D(), index),
-		covisit:  candidate.NewCovisit(candidate.CovisitConfig{HalfLife: cfg.Covisit.HalfLife.D(), Keep: cfg.Covisit.Keep, MaxItems: cfg.Covisit.MaxItems, Numbers: index}),
+		covisit:  candidate.NewCovisit(covisitConfig(cfg.Covisit, index)),
 		fresh:    candidate.NewNew(index, candidate.NewConfig{MaxAge: cfg.NewItems.MaxAge.D(), Budget: cfg.NewItems.Budget, Basis: fmt.Sprintf("%x", bundle.Fingerprint()), Now: now}),
 	}
 	for i, task := range bundle.Tasks() {
@@ -45,6 +45,15 @@ func newSources(cfg Config, bundle *models.Bundle, index *models.Index, now func
 	s.all = append(s.all, s.covisit, candidate.NewContent(index), s.popular, s.trending, s.fresh, candidate.Owned{}, candidate.Recent{},
 		s.covisit.Last(), candidate.NewContentLast(index))
 	return s
+}
+
+// covisitConfig is the block as the source takes it, which reads 0 as "the default".
+func covisitConfig(b CovisitBlock, numbers candidate.Numbers) candidate.CovisitConfig {
+	c := candidate.CovisitConfig{HalfLife: b.HalfLife.D(), Keep: b.Keep, MaxItems: b.MaxItems, Back: b.Back, Damp: b.Damp, Numbers: numbers}
+	if b.Back == 0 {
+		c.Back = -1
+	}
+	return c
 }
 
 // shareRest is how many times longer than a sharing of counts took the store is left alone after it: whatever the traffic and however
