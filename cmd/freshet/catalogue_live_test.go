@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"testing"
@@ -113,8 +114,9 @@ func TestANewItemIsRecommendedWithinASecond(t *testing.T) {
 	}, "o000", "o001", "o002")
 	s.await(t, "the texts are read", func() bool { return s.worker.items.Backlog() == 0 })
 	s.happen(t, "u1 view o0017", "u1 view o0019", "u1 view o0022")
-	var worst time.Duration
-	for _, id := range []string{"new1", "new2", "new3"} {
+	var took []time.Duration
+	for n := range 20 {
+		id := fmt.Sprintf("new%d", n)
 		seen := s.items[slices.IndexFunc(s.items, func(i freshet.Item) bool { return i.ItemID == "o0025" })]
 		item := freshet.Item{ItemID: id, Title: seen.Title + " " + id, Brand: seen.Brand, Categories: seen.Categories, Domain: seen.Domain}
 		began := time.Now()
@@ -126,10 +128,12 @@ func TestANewItemIsRecommendedWithinASecond(t *testing.T) {
 			_, list := s.listOf(t, "u1")
 			return slices.Contains(list, id)
 		})
-		worst = max(worst, time.Since(began))
+		took = append(took, time.Since(began))
 	}
-	t.Logf("the slowest of 3 new items was in the list %v after its publication", worst.Round(time.Millisecond))
+	slices.Sort(took)
+	worst := took[len(took)-1]
+	t.Logf("new items are in the list of a user who does something %v after their publication (median of %d), the slowest after %v", took[len(took)/2].Round(time.Millisecond), len(took), worst.Round(time.Millisecond))
 	if worst > time.Second {
-		t.Errorf("the slowest of 3 new items was in the list %v after its publication, at most 1 s is promised", worst)
+		t.Errorf("the slowest new item was in the list %v after its publication, at most 1 s is promised", worst)
 	}
 }
