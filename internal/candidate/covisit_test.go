@@ -265,3 +265,30 @@ func TestTrendsAreWhatGrew(t *testing.T) {
 		t.Fatalf("%v: evergreen is met as often as ever", top)
 	}
 }
+
+// What counting one event costs, with rows that are full.
+func BenchmarkCovisitLearn(b *testing.B) {
+	for name, back := range map[string]float64{"forwards": -1, "both": 0} {
+		b.Run("pairs="+name, func(b *testing.B) {
+			const items = 4000
+			c := NewCovisit(CovisitConfig{Back: back})
+			r := rand.New(rand.NewPCG(1, 2))
+			item := func() string { return fmt.Sprintf("i%d", int(items*math.Pow(r.Float64(), 2))) }
+			lesson := func(n int) []freshet.Lesson {
+				l := freshet.Lesson{Event: &freshet.Event{Items: []freshet.EventItem{{ItemID: item()}}, Time: 1_700_000_000_000 + int64(n)}, Type: freshet.EventType{Effect: freshet.Extend, Weight: 1}}
+				for range freshet.MaxBefore {
+					l.Before = append(l.Before, freshet.Entry{ItemID: item(), Time: l.Event.Time})
+				}
+				return []freshet.Lesson{l}
+			}
+			lessons := make([][]freshet.Lesson, 20_000)
+			for n := range lessons {
+				lessons[n] = lesson(n)
+				c.Learn(lessons[n])
+			}
+			for n := 0; b.Loop(); n++ {
+				c.Learn(lessons[n%len(lessons)])
+			}
+		})
+	}
+}
