@@ -3,6 +3,7 @@ package freshet
 import (
 	"math"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -71,6 +72,41 @@ func RecID(at Position, surface, lane string, promotedAt uint64) string {
 		b = strconv.AppendUint(append(b, "-cv"...), promotedAt, 10)
 	}
 	return string(b)
+}
+
+// LaneOfRecID tells which lane made a list, given the topic of its event and its surface ("" = home); false = the id is none of ours.
+func LaneOfRecID(id, topic, surface string) (lane string, ok bool) {
+	rest, ok := strings.CutPrefix(id, topic+"-")
+	if !ok {
+		return "", false
+	}
+	for _, more := range []bool{true, false} { // partition, offset
+		n := 0
+		for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
+			n++
+		}
+		if n == 0 || more && (n == len(rest) || rest[n] != '-') {
+			return "", false
+		}
+		if rest = rest[n:]; more {
+			rest = rest[1:]
+		}
+	}
+	if at := strings.LastIndex(rest, "-cv"); at >= 0 && at+3 < len(rest) && strings.Trim(rest[at+3:], "0123456789") == "" {
+		rest = rest[:at]
+	}
+	if surface != "" && surface != HomeSurface {
+		if rest, ok = strings.CutPrefix(rest, "-"+surface); !ok {
+			return "", false
+		}
+	}
+	switch {
+	case rest == "":
+		return LiveLane, true
+	case rest[0] == '-' && len(rest) > 1:
+		return rest[1:], true
+	}
+	return "", false
 }
 
 // Without takes items off the list and tells whether any stood there. The first of those that stay has the score 1 again. Nothing else

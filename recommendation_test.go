@@ -151,3 +151,27 @@ func TestSharesAreWrittenAsShortestDecimals(t *testing.T) {
 		}
 	}
 }
+
+// What RecID writes, LaneOfRecID reads, whatever the topic and the surface are called.
+func TestTheLaneIsReadFromARecID(t *testing.T) {
+	for _, topic := range []string{"events", "shop-7-events-3"} {
+		for _, surface := range []string{HomeSurface, "video", "buy-again"} {
+			for _, lane := range []string{LiveLane, "v2", "canary-2026-11"} {
+				for _, cv := range []uint64{0, 17} {
+					id := RecID(Position{Source: Source{Topic: topic, Partition: 12}, Offset: 345}, surface, lane, cv)
+					if got, ok := LaneOfRecID(id, topic, surface); !ok || got != lane {
+						t.Errorf("%s: lane %q, %v; want %q", id, got, ok, lane)
+					}
+				}
+			}
+		}
+	}
+	for _, id := range []string{"", "events", "events-", "events-1", "events-1-", "events-x-1", "events-1-2x", "other-1-2", "events-1-2-", "mine"} {
+		if lane, ok := LaneOfRecID(id, "events", ""); ok {
+			t.Errorf("%q is of lane %q", id, lane)
+		}
+	}
+	if lane, ok := LaneOfRecID("events-1-2", "events", "video"); ok {
+		t.Errorf("a home list was taken for one of video, of lane %q", lane)
+	}
+}

@@ -28,7 +28,7 @@ func feedbackGroup(c Config) string { return c.Kafka.Group + "-feedback" }
 
 // openFeedback opens the join, or gives nil where none is configured.
 func openFeedback(cfg Config, store *featurestore.Redis, producer *stream.Producer, decoder *stream.Decoder, types *freshet.EventTypes,
-	metrics *telemetry.Metrics, arms *arms, shown func(item string), log *zap.Logger) (*feedbackPart, error) {
+	metrics *telemetry.Metrics, arms *arms, known func(lane string) bool, shown func(item string), log *zap.Logger) (*feedbackPart, error) {
 	if !cfg.Feedback.Enabled {
 		return nil, nil
 	}
@@ -44,7 +44,7 @@ func openFeedback(cfg Config, store *featurestore.Redis, producer *stream.Produc
 		}
 		return producer.Publish(ctx, cfg.Kafka.Topics.Examples, records)
 	}
-	seen := &seenBy{Metrics: metrics, arms: arms, shown: shown, surfaces: map[string]bool{}}
+	seen := &seenBy{Metrics: metrics, arms: arms, known: known, shown: shown, surfaces: map[string]bool{}}
 	for _, s := range cfg.Surfaces {
 		seen.surfaces[s.Name] = true
 	}
@@ -59,12 +59,21 @@ func openFeedback(cfg Config, store *featurestore.Redis, producer *stream.Produc
 	return f, err
 }
 
-// seenBy counts what users were shown. An impression may name any surface; those that are not configured are counted together.
+// seenBy counts what users were shown. An impression may name any surface and, by its rec_id, any lane; those that there are not are counted
+// together.
 type seenBy struct {
 	*telemetry.Metrics
 	arms     *arms
+	known    func(lane string) bool
 	shown    func(item string)
 	surfaces map[string]bool
+}
+
+func (s *seenBy) lane(name string) string {
+	if s.known(name) {
+		return name
+	}
+	return ""
 }
 
 func (s *seenBy) surface(name string) string {
@@ -79,11 +88,13 @@ func (s *seenBy) surface(name string) string {
 
 func (s *seenBy) Shown(user, item, lane, surface, source string) {
 	s.shown(item)
+	lane = s.lane(lane)
 	s.arms.add(lane, user, rules.Shown)
 	s.Metrics.Shown(firstOf(lane, "unknown"), s.surface(surface), firstOf(source, "unknown"))
 }
 
 func (s *seenBy) Clicked(user, lane, surface, source string) {
+	lane = s.lane(lane)
 	s.arms.add(lane, user, rules.Clicked)
 	s.Metrics.Clicked(firstOf(lane, "unknown"), s.surface(surface), firstOf(source, "unknown"))
 }

@@ -157,7 +157,7 @@ func (l *lane) openConsumer(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	l.feedback, err = openFeedback(l.cfg, l.store, l.w.producer, l.w.decoder, l.w.types, l.w.metrics, l.w.arms, l.sources.fresh.Shown, l.log)
+	l.feedback, err = openFeedback(l.cfg, l.store, l.w.producer, l.w.decoder, l.w.types, l.w.metrics, l.w.arms, l.w.knows, l.sources.fresh.Shown, l.log)
 	return err
 }
 
@@ -215,6 +215,12 @@ func (l *lane) catalogueRead(ctx context.Context) error {
 
 // live tells whether this is the lane that writes what is not one user's: dead letters, popular items, default lists.
 func (l *lane) live() bool { return l.w.table.Load().Live == l.name }
+
+// knows tells whether there is a lane of that name.
+func (w *worker) knows(lane string) bool {
+	_, ok := w.table.Load().Lanes[lane]
+	return ok
+}
 
 // forward publishes what logins bring; the lanes that are not live find it in the log.
 func (l *lane) forward(ctx context.Context, merged []freshet.Event) error {

@@ -13,7 +13,7 @@ type Example struct {
 	UserID    string    `json:"user_id"`
 	RecID     string    `json:"rec_id,omitempty"` // as the impression named it
 	Surface   string    `json:"surface,omitempty"`
-	Lane      string    `json:"lane,omitempty"`  // lane and model are known where the list still stood when the impression was read
+	Lane      string    `json:"lane,omitempty"`  // as rec_id tells; the model is known where the list still stood when the impression was read
 	Model     string    `json:"model,omitempty"` //
 	Arm       string    `json:"arm,omitempty"`   // which weights made the list, with which probability: known as lane and model are
 	ArmP      float64   `json:"arm_propensity,omitempty"`

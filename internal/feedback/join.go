@@ -160,6 +160,8 @@ func (s *State) expose(e *freshet.Event, r *Rules, list *List) (closed []Example
 	x.Deadline = max(x.Deadline, e.RecordTime+(r.Window+r.Grace).Milliseconds())
 	if list != nil {
 		x.Lane, x.Model, x.Arm, x.ArmP = list.Lane, list.Model, list.Arm, list.ArmP
+	} else if lane, ok := freshet.LaneOfRecID(e.RecID, e.Position.Topic, e.Surface); ok && x.Lane == "" {
+		x.Lane = lane // the list has been replaced since; whose it was still counts
 	}
 	for i := range e.Items {
 		x.show(e.Items[i].ItemID, e.Time, list, &s.moves)
