@@ -15,7 +15,7 @@ import (
 // lane of this process is behind it waits, and it works on threads that the system lets run last (background.go). Lists are made at the end.
 const (
 	catchUpBatch = 4096                  // events
-	yieldAbove   = 30 * time.Millisecond // how far live traffic may fall behind before it is waited for
+	yieldAbove   = 60 * time.Millisecond // how far live traffic may fall behind before it is waited for
 	yieldEach    = 5 * time.Millisecond  // between two looks
 	yieldFor     = 2 * time.Second       // waited at most in one batch: live traffic must not starve the lane either
 )
@@ -31,7 +31,7 @@ type pace struct {
 func (l *lane) batch() int {
 	usual := l.cfg.Kafka.BatchMax
 	switch {
-	case l.caught.Load():
+	case l.caught.Load() || l.live(): // the live lane has readers from its first event on
 		return usual
 	case l.row.Rate > 0: // a rate is kept within a quarter of a second
 		return min(max(l.row.Rate/4, usual), catchUpBatch)

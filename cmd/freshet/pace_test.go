@@ -9,13 +9,19 @@ import (
 )
 
 func TestALaneThatCatchesUpTakesLargeBatches(t *testing.T) {
-	l := &lane{cfg: DefaultConfig()}
+	w := &worker{}
+	w.table.Store(&freshet.LaneTable{Live: freshet.LiveLane})
+	l := &lane{w: w, name: "v2", cfg: DefaultConfig()}
 	l.cfg.Kafka.BatchMax = 128
 	for _, c := range []struct{ rate, want int }{{0, catchUpBatch}, {100, 128}, {2000, 500}, {1_000_000, catchUpBatch}} {
 		l.row = freshet.Lane{Rate: c.rate}
 		if got := l.batch(); got != c.want {
 			t.Errorf("at %d events/s: %d, want %d", c.rate, got, c.want)
 		}
+	}
+	live := &lane{w: w, name: freshet.LiveLane, cfg: l.cfg}
+	if got := live.batch(); got != 128 {
+		t.Errorf("the live lane, from its first event on: %d, want kafka.batch_max", got)
 	}
 	l.caught.Store(true)
 	if got := l.batch(); got != 128 {
