@@ -114,6 +114,7 @@ func benchList(ctx context.Context, cfg Config, o listOptions, log *zap.Logger) 
 	if o.plain {
 		ec.Surfaces = []recommend.Surface{{Name: freshet.HomeSurface, K: 20, Weights: map[string]float64{"sequence": .8, "popular": .2}, Exclude: []string{"purchased", "dismissed"}}}
 	}
+	ec.ItemsVersion = func() uint64 { return 1 } // nothing changes
 	ec.Item = func(id string) (*freshet.Item, bool) { item, ok := catalogue[id]; return item, ok }
 	memory, err := featurestore.NewMemory(featurestore.Config{Owner: true, CV: 1}, time.Now)
 	if err != nil {

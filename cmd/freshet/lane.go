@@ -136,7 +136,7 @@ func (l *lane) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg.Table, cfg.Item, cfg.Forward, cfg.Owes = l.w.table.Load, l.w.items.Item, l.forward, l.owes
+	cfg.Table, cfg.Item, cfg.ItemsVersion, cfg.Forward, cfg.Owes = l.w.table.Load, l.w.items.Item, l.w.items.Version, l.forward, l.owes
 	if l.cfg.Catalogue.Only {
 		cfg.Available = l.w.items.Recommendable
 	}

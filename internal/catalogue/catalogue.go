@@ -67,6 +67,7 @@ type Catalogue struct {
 
 	mu       sync.RWMutex
 	items    map[string]*freshet.Item
+	changes  atomic.Uint64 // of items
 	expiring map[string]time.Time
 	foreign  map[string]struct{} // items of which another worker keeps the store's copy
 	backlog  []string            // items whose text has not been read yet
@@ -95,6 +96,9 @@ func (c *Catalogue) Item(id string) (*freshet.Item, bool) {
 	i, ok := c.items[id]
 	return i, ok
 }
+
+// Version is another number, from 1, after any item has changed.
+func (c *Catalogue) Version() uint64 { return 1 + c.changes.Load() }
 
 // Recommendable tells whether an item may stand in a list now. An item that nobody published may not.
 func (c *Catalogue) Recommendable(id string) bool {
@@ -200,6 +204,7 @@ func (c *Catalogue) take(order []string, latest map[string]*freshet.Item) {
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.changes.Add(1) // whoever reads it now waits for the items behind the lock
 	for _, id := range order {
 		item := latest[id]
 		_, awaited := c.expiring[id] // else its expiry has been noticed

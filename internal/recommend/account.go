@@ -256,9 +256,6 @@ func (e *Engine) likelihoods(ctx context.Context, s *Surface, p *pool, who *fres
 	}
 	_, _, p.mix = e.arm(s, who)
 	e.fuse(s, p)
-	for i := range p.items {
-		p.final(int32(i))
-	}
 	out.fused = append([]float64(nil), p.fused...)
 	normalise(out.fused)
 	return out, nil

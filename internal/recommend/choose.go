@@ -50,24 +50,24 @@ type chooser struct {
 }
 
 // allowed asks the rules, and tells whoever traces.
-func (c *chooser) allowed(id string, flags uint8) bool {
-	rule := c.e.forbids(c.s, c.who, id, flags)
+func (c *chooser) allowed(item freshet.Ref, flags uint8) bool {
+	rule := c.e.forbids(c.s, c.who, item, flags)
 	if rule == "" && c.caps != nil {
-		rule = c.caps.refuse(c.e.itemOf(id))
+		rule = c.caps.refuse(c.e.itemOf(item))
 	}
 	if rule != "" && c.hear != nil {
-		c.hear(c.s, rule, id)
+		c.hear(c.s, rule, item.ItemID)
 	}
 	return rule == ""
 }
 
-func (c *chooser) put(k pick, id string) {
+func (c *chooser) put(k pick, item freshet.Ref) {
 	c.p.kept = append(c.p.kept, k)
 	if k.at >= 0 {
 		c.p.flags[k.at] |= flagPlaced
 	}
 	if c.caps != nil {
-		c.caps.take(c.e.itemOf(id))
+		c.caps.take(c.e.itemOf(item))
 	}
 }
 
@@ -82,11 +82,8 @@ func (c *chooser) pin() {
 		} else {
 			flags = flagsOf(c.who.Profile, id)
 		}
-		if flags&flagPlaced == 0 && c.allowed(id, flags) {
-			if at >= 0 {
-				c.p.final(at)
-			}
-			c.put(pick{at: at, id: id, why: "pinned"}, id)
+		if flags&flagPlaced == 0 && c.allowed(freshet.Ref{ItemID: id}, flags) {
+			c.put(pick{at: at, id: id, why: "pinned"}, freshet.Ref{ItemID: id})
 		}
 	}
 }
@@ -118,8 +115,8 @@ func (c *chooser) best(places int) {
 		if !ok {
 			return
 		}
-		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i].ItemID, c.p.flags[i]) {
-			c.put(pick{at: i}, c.p.items[i].ItemID)
+		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i], c.p.flags[i]) {
+			c.put(pick{at: i}, c.p.items[i])
 		}
 	}
 }
@@ -139,13 +136,13 @@ func (c *chooser) explore() {
 	scores := map[int32]float64{}
 	new := c.p.scores[sourceOf(c.s.explore)]
 	for i := range c.p.items {
-		if c.p.from[i]&c.s.explore == 0 || c.p.flags[i]&flagPlaced != 0 || !c.allowed(c.p.items[i].ItemID, c.p.flags[i]) {
+		if c.p.from[i]&c.s.explore == 0 || c.p.flags[i]&flagPlaced != 0 || !c.allowed(c.p.items[i], c.p.flags[i]) {
 			continue
 		}
 		at := int32(i)
 		scores[at] = exploreSharp * float64(new[i])
-		if c.p.boost != nil {
-			scores[at] += c.p.boost(at)
+		if len(c.s.boosts) > 0 {
+			scores[at] += c.e.boost(c.s, c.p.items[at])
 		}
 		open = append(open, at)
 	}
@@ -154,7 +151,7 @@ func (c *chooser) explore() {
 	})
 	for slot := 0; slot < c.s.Explore && len(c.p.kept) < c.s.K; slot++ {
 		open = slices.DeleteFunc(open, func(i int32) bool {
-			return c.p.flags[i]&flagPlaced != 0 || c.caps != nil && c.caps.refuse(c.e.itemOf(c.p.items[i].ItemID)) != ""
+			return c.p.flags[i]&flagPlaced != 0 || c.caps != nil && c.caps.refuse(c.e.itemOf(c.p.items[i])) != ""
 		})
 		if len(open) == 0 {
 			return
@@ -175,7 +172,7 @@ func (c *chooser) explore() {
 			}
 			left -= p
 		}
-		c.put(pick{at: open[at], why: newSource, p: p}, c.p.items[open[at]].ItemID)
+		c.put(pick{at: open[at], why: newSource, p: p}, c.p.items[open[at]])
 	}
 }
 
@@ -192,7 +189,7 @@ func (c *chooser) diversify(places int) {
 		if !ok {
 			break
 		}
-		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i].ItemID, c.p.flags[i]) {
+		if c.p.flags[i]&flagPlaced == 0 && c.allowed(c.p.items[i], c.p.flags[i]) {
 			among = append(among, i)
 		}
 	}
@@ -202,16 +199,14 @@ func (c *chooser) diversify(places int) {
 	top, bottom := c.p.fused[among[0]], c.p.fused[among[len(among)-1]]
 	vectors, norms, likeness := make([][]float32, len(among)), make([]float32, len(among)), make([]float64, len(among))
 	for n, i := range among {
-		if v, kind := c.e.vectors.Vector(c.p.items[i].ItemID); kind != freshet.Unknown {
-			vectors[n], norms[n] = v, float32(math.Sqrt(float64(freshet.Dot(v, v))))
-		}
+		vectors[n], norms[n] = c.e.vectors.VectorOf(c.p.items[i])
 	}
 	var items []*freshet.Item // of the candidates, where there are caps; what a cap refuses once it refuses for good
 	refused := make([]bool, len(among))
 	if c.caps != nil {
 		items = make([]*freshet.Item, len(among))
 		for n, i := range among {
-			items[n] = c.e.itemOf(c.p.items[i].ItemID)
+			items[n] = c.e.itemOf(c.p.items[i])
 			refused[n] = c.caps.refuse(items[n]) != ""
 		}
 	}
@@ -233,7 +228,7 @@ func (c *chooser) diversify(places int) {
 		if best < 0 {
 			return
 		}
-		c.put(pick{at: among[best]}, c.p.items[among[best]].ItemID)
+		c.put(pick{at: among[best]}, c.p.items[among[best]])
 		for n := range items {
 			if a, b := items[n], items[best]; a != nil && b != nil && !refused[n] && (a.Brand == b.Brand || overlap(a.Categories, b.Categories)) {
 				refused[n] = c.caps.refuse(a) != ""
@@ -291,11 +286,15 @@ func (c *caps) take(item *freshet.Item) {
 	}
 }
 
-func (e *Engine) itemOf(id string) *freshet.Item {
+// itemOf is what the catalogue knows of an item; nil = nothing.
+func (e *Engine) itemOf(named freshet.Ref) *freshet.Item {
 	if e.cfg.Item == nil {
 		return nil
 	}
-	item, _ := e.cfg.Item(id)
+	if f := e.judged.at(named.Number); f != nil && f.as.Load() == e.version() && f.as.Load() > 0 {
+		return f.item
+	}
+	item, _ := e.cfg.Item(named.ItemID)
 	return item
 }
 

@@ -40,6 +40,8 @@ type Vectors interface {
 	Vector(itemID string) ([]float32, freshet.VectorKind)
 	// Number is an item's freshet.Ref.Number, 0 where it has none.
 	Number(itemID string) int32
+	// VectorOf gives an item's vector, read only, and its length; nil for an item without one.
+	VectorOf(item freshet.Ref) (vector []float32, norm float32)
 }
 
 // Source proposes candidates; see the package candidate.
@@ -110,6 +112,9 @@ type Config struct {
 	// Item gives what the catalogue knows of an item, read only; another version of it is another pointer. Surfaces with rules about
 	// items need it.
 	Item func(itemID string) (*freshet.Item, bool)
+	// ItemsVersion, if set, is another number, above 0, after anything that Item answers has changed: while it stays, verdicts of rules are
+	// not looked up again. nil = every verdict asks Item whether it is the same.
+	ItemsVersion func() uint64
 	// Temperatures calibrate sources: a source's score divided by its temperature is a log-probability up to a constant. A source that
 	// is not named has 1.
 	Temperatures map[string]float64

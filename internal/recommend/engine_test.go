@@ -54,7 +54,6 @@ func (m *hashModel) Advance(_ context.Context, s *freshet.Steps) error {
 	return nil
 }
 
-// Vector gives item "i<n>" the vector n; other items are unknown.
 // Number gives every second item one, so that lists are made of items with and without.
 func (m *hashModel) Number(id string) int32 { return everySecond(id) }
 
@@ -65,6 +64,11 @@ func everySecond(id string) int32 {
 	return 0
 }
 
+func (m *hashModel) VectorOf(item freshet.Ref) ([]float32, float32) {
+	return known(m.Vector(item.ItemID))
+}
+
+// Vector gives item "i<n>" the vector n; other items are unknown.
 func (m *hashModel) Vector(id string) ([]float32, freshet.VectorKind) {
 	var n int
 	if _, err := fmt.Sscanf(id, "i%d", &n); err != nil {

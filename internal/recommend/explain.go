@@ -63,14 +63,14 @@ func (e *Engine) word(p *freshet.Profile, items []freshet.RecommendedItem) {
 		r := &items[i].Reasons[0]
 		because, did := r.Because, ""
 		if because != "" {
-			if item := e.itemOf(because); item != nil && item.Title != "" {
+			if item := e.itemOf(freshet.Ref{ItemID: because}); item != nil && item.Title != "" {
 				because = item.Title
 			}
 			if at := slices.IndexFunc(p.Window, func(x freshet.Entry) bool { return x.ItemID == r.Because }); at >= 0 {
 				did = p.Window[at].Type
 			}
 		}
-		items[i].Text = e.cfg.Texts.Text(r.Source, because, did, e.itemOf(items[i].ItemID))
+		items[i].Text = e.cfg.Texts.Text(r.Source, because, did, e.itemOf(freshet.Ref{ItemID: items[i].ItemID}))
 	}
 }
 

@@ -4,6 +4,10 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"sync"
+	"sync/atomic"
+
+	"freshet"
 )
 
 // rankOffset is the constant of reciprocal-rank fusion (Cormack, Clarke, Buettcher, "Reciprocal Rank Fusion outperforms Condorcet",
@@ -40,58 +44,82 @@ func (e *Engine) fuse(s *Surface, p *pool) {
 			p.order = append(p.order, int32(i))
 		}
 	}
-	p.sorted, p.raw, p.boost = 0, p.fused, nil
-	if len(s.boosts) == 0 {
-		return
-	}
-	p.raw, p.lift, p.taken, p.open, p.lifted = append(p.rawOwn[:0], p.fused...), s.lift, 0, p.open[:0], p.lifted[:0]
-	p.rawOwn = p.raw
-	p.boost = func(at int32) float64 {
-		v, _ := e.verdictOn(s, p.items[at].ItemID)
-		return v.boost
+	p.sorted = 0
+	if len(s.boosts) > 0 {
+		version := e.version()
+		for i := range p.items {
+			p.fused[i] += e.boostAt(s, p.items[i], version)
+		}
 	}
 }
 
-// final makes a place's score what boosts make of it.
-func (p *pool) final(at int32) float64 {
-	if p.boost != nil {
-		p.fused[at] = p.raw[at] + p.boost(at)
+// boost is the logarithm of the factors that a surface's boosts give an item. Expressions are worked out once for each version of an item.
+func (e *Engine) boost(s *Surface, item freshet.Ref) float64 { return e.boostAt(s, item, e.version()) }
+
+func (e *Engine) boostAt(s *Surface, item freshet.Ref, version uint64) float64 {
+	if v, ok := s.known.at(item.Number, version); ok {
+		return v
 	}
-	return p.fused[at]
+	v, _ := e.verdictOn(s, item)
+	if !s.clockwise {
+		s.known.put(item.Number, version, v.boost)
+	}
+	return v.boost
+}
+
+// boosts remembers a surface's boosts by item number. A list looks at those of hundreds of items all over the catalogue, so that what
+// counts is how many lines of memory a look takes: here one of eight items, with the version of the items that the boost was found at.
+type boosts struct {
+	mu     sync.Mutex // guards what follows for writers
+	cells  atomic.Pointer[[]atomic.Uint64]
+	values atomic.Pointer[[]float64] // the few that there are; a cell holds the place of one
+}
+
+func (b *boosts) at(number int32, version uint64) (float64, bool) {
+	cells := b.cells.Load()
+	if cells == nil || number <= 0 || int(number) >= len(*cells) || uint32(version) == 0 {
+		return 0, false
+	}
+	cell := (*cells)[number].Load()
+	if uint32(cell>>32) != uint32(version) {
+		return 0, false
+	}
+	return (*b.values.Load())[uint32(cell)], true
+}
+
+func (b *boosts) put(number int32, version uint64, boost float64) {
+	if number <= 0 || uint32(version) == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	cells := b.cells.Load()
+	if cells == nil || int(number) >= len(*cells) {
+		larger := make([]atomic.Uint64, max(1024, int(number)+int(number)/4+1))
+		if cells != nil {
+			for i := range *cells {
+				larger[i].Store((*cells)[i].Load())
+			}
+		}
+		cells = &larger
+		b.cells.Store(cells)
+	}
+	values := b.values.Load()
+	if values == nil {
+		values = &[]float64{}
+	}
+	at := slices.Index(*values, boost)
+	if at < 0 {
+		more := append(slices.Clone(*values), boost)
+		at, values = len(*values), &more
+		b.values.Store(values)
+	}
+	(*cells)[number].Store(uint64(uint32(version))<<32 | uint64(at))
 }
 
 // place gives the n-th best place (from 0), false behind the last. Most lists need a few more than they are long, so only as many are
-// put in order as are asked for. Boosts are expressions over items, and cost more than all else: one is worked out only where an item is
-// within the greatest possible boost of the places that are wanted.
+// put in order as are asked for.
 func (p *pool) place(n int) (int32, bool) {
-	if p.boost == nil {
-		return p.inOrder(n)
-	}
-	for len(p.lifted) <= n {
-		next, more := p.inOrder(p.taken)
-		best := -1
-		for i := range p.open {
-			if best < 0 || p.above(p.open[i], p.open[best]) {
-				best = i
-			}
-		}
-		switch {
-		case best >= 0 && (!more || p.fused[p.open[best]] > p.raw[next]+p.lift): // nothing behind can come before it
-			p.lifted = append(p.lifted, p.open[best])
-			p.open[best] = p.open[len(p.open)-1]
-			p.open = p.open[:len(p.open)-1]
-		case more:
-			p.final(next)
-			p.open, p.taken = append(p.open, next), p.taken+1
-		default:
-			return 0, false
-		}
-	}
-	return p.lifted[n], true
-}
-
-// inOrder is place without boosts.
-func (p *pool) inOrder(n int) (int32, bool) {
 	if n >= len(p.order) {
 		return 0, false
 	}
@@ -99,7 +127,7 @@ func (p *pool) inOrder(n int) (int32, bool) {
 		rest := p.order[p.sorted:]
 		chunk := min(len(rest), max(32, p.sorted))
 		p.partition(rest, chunk)
-		slices.SortFunc(rest[:chunk], p.byRaw)
+		slices.SortFunc(rest[:chunk], p.byFused)
 		p.sorted += chunk
 	}
 	return p.order[n], true
@@ -112,10 +140,10 @@ func (p *pool) partition(places []int32, n int) {
 		pivot := places[(from+to)/2]
 		i, j := from, to
 		for i <= j {
-			for p.aboveRaw(places[i], pivot) {
+			for p.above(places[i], pivot) {
 				i++
 			}
-			for p.aboveRaw(pivot, places[j]) {
+			for p.above(pivot, places[j]) {
 				j--
 			}
 			if i <= j {
@@ -140,16 +168,11 @@ func (p *pool) above(a, b int32) bool {
 	return x > y || x == y && a < b
 }
 
-func (p *pool) aboveRaw(a, b int32) bool {
-	x, y := p.raw[a], p.raw[b]
-	return x > y || x == y && a < b
-}
-
-func (p *pool) byRaw(a, b int32) int {
+func (p *pool) byFused(a, b int32) int {
 	switch {
 	case a == b:
 		return 0
-	case p.aboveRaw(a, b):
+	case p.above(a, b):
 		return -1
 	}
 	return 1

@@ -30,16 +30,9 @@ type pool struct {
 	some     []float32
 	places   []int32
 
-	mix    []float64              // weight / temperature of each source, for the surface that is being made
-	fused  []float64              // of that surface; where it boosts, raw until boosted says otherwise
-	raw    []float64              // the same without boosts
-	boost  func(at int32) float64 // nil = the surface does not boost
-	lift   float64                // no boost is above this
-	taken  int                    // places in order whose boost is known
-	open   []int32                // those of them that are not in lifted yet
-	lifted []int32                // best first, boosts and all
-	rawOwn []float64              // memory of raw
-	order  []int32                // places that may be chosen, the first `sorted` of them best first
+	mix    []float64 // weight / temperature of each source, for the surface that is being made
+	fused  []float64 // of that surface, boosts and all
+	order  []int32   // places that may be chosen, the first `sorted` of them best first
 	sorted int
 	kept   []pick
 }
@@ -68,7 +61,7 @@ func (p *pool) reset(sources int, numbers func(id string) int32) {
 	}
 	p.floor, p.opinions = append(p.floor[:0], make([]float32, sources)...), append(p.opinions[:0], make([]freshet.Opinion, sources)...)
 	p.lists = append(p.lists[:0], make([][]freshet.Candidate, sources)...)
-	p.mix, p.boost = nil, nil // of another engine, perhaps
+	p.mix = nil // of another engine, perhaps
 }
 
 // release closes what is open and gives the memory back.

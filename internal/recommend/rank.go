@@ -266,7 +266,7 @@ func (e *Engine) fillUp(ctx context.Context, s *Surface, who *freshet.Subject, l
 			p.flag(list[i].ItemID, flagPlaced)
 		}
 		if caps != nil {
-			caps.take(e.itemOf(list[i].ItemID))
+			caps.take(e.itemOf(freshet.Ref{ItemID: list[i].ItemID}))
 		}
 	}
 	for _, c := range more[0] {
@@ -274,14 +274,14 @@ func (e *Engine) fillUp(ctx context.Context, s *Surface, who *freshet.Subject, l
 			break
 		}
 		at := p.find(freshet.Ref{ItemID: c.ItemID, Number: c.Number})
-		if p.flags[at]&flagPlaced != 0 || e.forbids(s, who, c.ItemID, p.flags[at]) != "" {
+		if p.flags[at]&flagPlaced != 0 || e.forbids(s, who, p.items[at], p.flags[at]) != "" {
 			continue
 		}
-		if caps != nil && caps.refuse(e.itemOf(c.ItemID)) != "" {
+		if caps != nil && caps.refuse(e.itemOf(p.items[at])) != "" {
 			continue
 		}
 		if caps != nil {
-			caps.take(e.itemOf(c.ItemID))
+			caps.take(e.itemOf(p.items[at]))
 		}
 		list = append(list, freshet.RecommendedItem{ItemID: c.ItemID, Score: math.Exp(float64(c.Score - more[0][0].Score)),
 			Reasons: []freshet.Reason{{Source: s.fill.Name(), Share: 1}}})

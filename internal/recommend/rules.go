@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/expr-lang/expr"
@@ -135,15 +136,34 @@ type verdict struct {
 // facts are the verdicts of all surfaces on one version of an item.
 type facts struct {
 	item     *freshet.Item
-	until    int64 // Unix milliseconds; rules may look at the clock
+	as       atomic.Uint64 // Config.ItemsVersion when the item was last seen to be the same
+	until    int64         // Unix milliseconds; rules may look at the clock
 	verdicts []verdict
+}
+
+// holdsAt tells whether facts found before need no look at the catalogue, and none at the clock.
+func (f *facts) holdsAt(version uint64) bool {
+	return version > 0 && f.until == math.MaxInt64 && f.as.Load() == version
 }
 
 // verdictFor is how long a verdict holds where an expression looks at the clock. Others hold as long as the version of the item.
 const verdictFor = time.Second
 
+// version is that of the items, 0 = nobody counts their changes.
+func (e *Engine) version() uint64 {
+	if e.cfg.ItemsVersion == nil {
+		return 0
+	}
+	return e.cfg.ItemsVersion()
+}
+
 // verdictOn gives a surface's verdict on an item; a nil item means that the catalogue does not know it.
-func (e *Engine) verdictOn(s *Surface, id string) (verdict, *freshet.Item) {
+func (e *Engine) verdictOn(s *Surface, named freshet.Ref) (verdict, *freshet.Item) {
+	version := e.version() // before the item: what changes after it is noticed the next time
+	if f := e.judged.at(named.Number); f != nil && f.holdsAt(version) {
+		return f.verdicts[s.place], f.item
+	}
+	id := named.ItemID
 	item, ok := e.cfg.Item(id)
 	if !ok {
 		if s.itemRules {
@@ -152,8 +172,10 @@ func (e *Engine) verdictOn(s *Surface, id string) (verdict, *freshet.Item) {
 		return verdict{rebuy: -1}, nil
 	}
 	now := e.cfg.Now()
-	if f, ok := e.judged.Load(id); ok {
+	if f, ok := e.judged.byID.Load(id); ok {
 		if f := f.(*facts); f.item == item && now.UnixMilli() < f.until {
+			f.as.Store(version)
+			e.judged.put(named.Number, f)
 			return f.verdicts[s.place], item
 		}
 	}
@@ -165,7 +187,9 @@ func (e *Engine) verdictOn(s *Surface, id string) (verdict, *freshet.Item) {
 			f.until = now.Add(verdictFor).UnixMilli()
 		}
 	}
-	e.judged.Store(id, f)
+	f.as.Store(version)
+	e.judged.byID.Store(id, f)
+	e.judged.put(named.Number, f)
 	return f.verdicts[s.place], item
 }
 
@@ -205,13 +229,14 @@ func overlap(a, b []string) bool {
 }
 
 // forbids gives the rule that keeps an item from this user's list; "" = none does. The cheap ones are asked first.
-func (e *Engine) forbids(s *Surface, who *freshet.Subject, id string, flags uint8) string {
+func (e *Engine) forbids(s *Surface, who *freshet.Subject, item freshet.Ref, flags uint8) string {
+	id := item.ItemID
 	switch hit := flags & s.hides; {
 	case hit&flagDismissed != 0:
 		return "dismissed"
 	case hit&flagSeen != 0:
 		return "seen"
-	case hit&flagPurchased != 0 && !e.due(s, who, id):
+	case hit&flagPurchased != 0 && !e.due(s, who, item):
 		return "purchased"
 	case e.cfg.Available != nil && !e.cfg.Available(id):
 		return "unavailable"
@@ -220,26 +245,66 @@ func (e *Engine) forbids(s *Surface, who *freshet.Subject, id string, flags uint
 	case !s.itemRules:
 		return ""
 	}
-	v, _ := e.verdictOn(s, id)
+	v, _ := e.verdictOn(s, item)
 	return v.rule
 }
 
 // due tells whether a bought item may be recommended again.
-func (e *Engine) due(s *Surface, who *freshet.Subject, id string) bool {
+func (e *Engine) due(s *Surface, who *freshet.Subject, item freshet.Ref) bool {
 	if len(s.Rebuys) == 0 {
 		return false
 	}
-	v, _ := e.verdictOn(s, id)
+	v, _ := e.verdictOn(s, item)
 	if v.rebuy < 0 {
 		return false
 	}
 	for i := range who.Profile.Owned {
-		if d := &who.Profile.Owned[i]; d.ItemID == id {
+		if d := &who.Profile.Owned[i]; d.ItemID == item.ItemID {
 			return who.Now-d.Time >= v.rebuy.Milliseconds()
 		}
 	}
 	return true
 }
 
-// judgements is a cache of facts by item id.
-type judgements = sync.Map
+// judgements is a cache of facts, by item id and, for the many looks of one list, by number.
+type judgements struct {
+	byID     sync.Map
+	growing  sync.Mutex
+	byNumber atomic.Pointer[[]atomic.Pointer[facts]]
+}
+
+func (j *judgements) at(number int32) *facts {
+	if list := j.byNumber.Load(); list != nil && number > 0 && int(number) < len(*list) {
+		return (*list)[number].Load()
+	}
+	return nil
+}
+
+func (j *judgements) put(number int32, f *facts) {
+	if number <= 0 {
+		return
+	}
+	list := j.byNumber.Load()
+	if list == nil || int(number) >= len(*list) {
+		list = j.grow(int(number))
+	}
+	(*list)[number].Store(f)
+}
+
+// grow makes room. What somebody puts into the old list meanwhile is missed, and put again.
+func (j *judgements) grow(number int) *[]atomic.Pointer[facts] {
+	j.growing.Lock()
+	defer j.growing.Unlock()
+	before := j.byNumber.Load()
+	if before != nil && number < len(*before) {
+		return before
+	}
+	larger := make([]atomic.Pointer[facts], max(1024, number+number/4+1))
+	if before != nil {
+		for i := range *before {
+			larger[i].Store((*before)[i].Load())
+		}
+	}
+	j.byNumber.Store(&larger)
+	return &larger
+}

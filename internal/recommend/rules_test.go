@@ -163,7 +163,8 @@ func TestNoListBreaksARule(t *testing.T) {
 		surfaces := []ruled{randomSurface(r, "home"), randomSurface(r, "second"), randomSurface(r, "third")}
 		barred := func(user, item string) bool { return maphash.String(barredSeed, user+item)%17 == 0 } // his own exclude list
 		sights := map[string]sight{}
-		cfg := Config{CV: 1, Types: types, MaxHistory: 8, Now: func() time.Time { return now }, Excluded: barred,
+		version := uint64(set) % 2 // 0: every verdict looks at the item
+		cfg := Config{CV: 1, ItemsVersion: func() uint64 { return version }, Types: types, MaxHistory: 8, Now: func() time.Time { return now }, Excluded: barred,
 			Item:      func(id string) (*freshet.Item, bool) { i, ok := shop[id]; return i, ok },
 			Available: func(id string) bool { i, ok := shop[id]; return ok && i.Recommendable(now) },
 			Inspect: func(who *freshet.Subject, items []freshet.Ref, scores [][]float32) {
@@ -246,6 +247,15 @@ func TestNoListBreaksARule(t *testing.T) {
 				delete(shop, id)
 			}
 		}
+		for range 60 { // and some became quite another item
+			id, like := fmt.Sprintf("i%d", r.IntN(items)), fmt.Sprintf("i%d", r.IntN(items))
+			if other, ok := shop[like]; ok && shop[id] != nil {
+				now := *other
+				now.ItemID = id
+				shop[id] = &now
+			}
+		}
+		version += 2 * (set % 2)
 		events = events[:0]
 		for u := range users {
 			events = append(events, behave(u))
@@ -424,6 +434,19 @@ func TestDiversityIsADial(t *testing.T) {
 type circle struct{}
 
 func (circle) Number(id string) int32 { return everySecond(id) }
+
+func (c circle) VectorOf(item freshet.Ref) ([]float32, float32) {
+	v, kind := c.Vector(item.ItemID)
+	return known(v, kind)
+}
+
+// known is the answer of VectorOf.
+func known(v []float32, kind freshet.VectorKind) ([]float32, float32) {
+	if kind == freshet.Unknown {
+		return nil, 0
+	}
+	return v, float32(math.Sqrt(float64(freshet.Dot(v, v))))
+}
 
 func (circle) Vector(id string) ([]float32, freshet.VectorKind) {
 	var n int

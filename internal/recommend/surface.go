@@ -2,7 +2,6 @@ package recommend
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -43,7 +42,7 @@ type Surface struct {
 	clockwise   bool // an expression looks at the clock
 	filter      *vm.Program
 	boosts      []*vm.Program
-	lift        float64 // log of the greatest product of factors
+	known       *boosts // of items
 	rebuys      []*vm.Program
 }
 
@@ -124,7 +123,7 @@ func (s *Surface) compile() (err error) {
 	if s.filter, err = compile(s.Name, "filter", s.Filter); err != nil {
 		return err
 	}
-	s.boosts, s.rebuys, s.lift = nil, nil, 1e-9 // sums of the same logarithms in another order differ by less
+	s.boosts, s.known, s.rebuys = nil, &boosts{}, nil
 	for i, b := range s.Boosts {
 		rule := fmt.Sprintf("boosts[%d]", i)
 		if !(b.Factor > 0) {
@@ -137,7 +136,7 @@ func (s *Surface) compile() (err error) {
 		if err != nil {
 			return err
 		}
-		s.boosts, s.lift = append(s.boosts, p), s.lift+max(0, math.Log(b.Factor))
+		s.boosts = append(s.boosts, p)
 	}
 	for i, r := range s.Rebuys {
 		if r.After < 0 {
