@@ -31,6 +31,7 @@ type Entry struct {
 	Time     int64 // event time, Unix milliseconds
 	Position Position
 	Index    uint8  // place within a multi-item event, after cutting to the last max_history
+	Number   int32  // of the item as in Ref, noted by whoever asked the index first; never stored
 	Event    uint64 // HashID of the event id
 	Vector   VectorKind
 }
@@ -66,6 +67,7 @@ func cmp[T int64 | int32 | uint8 | string](a, b T) int {
 type Dated struct {
 	ItemID string
 	Time   int64
+	Number int32 // as in Ref, noted by whoever asked the index first; never stored
 }
 
 // Profile is what freshet knows of one user in one lane. Its invariant: State = fold(Checkpoint, Window), bit for bit with the

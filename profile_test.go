@@ -211,7 +211,7 @@ func TestOutcomes(t *testing.T) {
 	repeated := viewAt(3000, "d", 17)
 	repeated.Type, repeated.ID = "dislike", dislike.ID
 	apply(repeated, Duplicate)
-	if !slices.Contains(p.Dismissed, Dated{"d", dislike.Time}) {
+	if !slices.Contains(p.Dismissed, Dated{ItemID: "d", Time: dislike.Time}) {
 		t.Fatalf("dismissed: %v", p.Dismissed)
 	}
 	erase := &Event{ID: "x", Type: "erase", UserID: "u", Time: first.Time + 10_000, Position: Position{Source: first.Position.Source, Offset: 18}}

@@ -311,6 +311,9 @@ func (s *New) Propose(_ context.Context, subjects []freshet.Subject, n int) ([][
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	current := s.current()
+	if len(current) == 0 {
+		return out, nil
+	}
 	n = min(n, newMost)
 	best := (n + 1) / 2
 	var untried []*newcomer
@@ -404,12 +407,16 @@ func (s *New) Score(_ context.Context, who *freshet.Subject, items []freshet.Ref
 	s.refresh()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	for i := range items {
+		out[i] = -math.MaxFloat32
+	}
+	if len(s.items) == 0 { // most of the time nothing is new
+		return nil
+	}
 	x := s.apart(tasteOf(s.index, who.Profile.Window))
 	for i := range items {
 		if n := s.items[items[i].ItemID]; n != nil {
 			out[i] = n.score(x)
-		} else {
-			out[i] = -math.MaxFloat32
 		}
 	}
 	return nil

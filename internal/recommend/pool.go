@@ -90,6 +90,10 @@ func (p *pool) find(item freshet.Ref) int32 {
 	if item.Number == 0 {
 		item.Number = p.numbers(item.ItemID)
 	}
+	return p.findNumbered(item)
+}
+
+func (p *pool) findNumbered(item freshet.Ref) int32 {
 	if n := int(item.Number); n > 0 && n < len(p.byNumber) && p.byNumber[n] > 0 {
 		return p.byNumber[n] - 1
 	}
@@ -116,7 +120,7 @@ func (p *pool) add(item freshet.Ref) int32 {
 	if item.Number == 0 {
 		item.Number = p.numbers(item.ItemID)
 	}
-	at := p.find(item)
+	at := p.findNumbered(item)
 	if at >= 0 {
 		return at
 	}
@@ -231,6 +235,17 @@ func level(scores []float32) float32 {
 	return least
 }
 
+// had notes what the user did with an item, if it is a candidate. The profile keeps the item's Number, so that the next list of a user who is
+// held here need not look for a hundred items by their ids.
+func (p *pool) had(id string, number *int32, what uint8) {
+	if *number == 0 {
+		*number = p.numbers(id)
+	}
+	if at := p.findNumbered(freshet.Ref{ItemID: id, Number: *number}); at >= 0 {
+		p.flags[at] |= what
+	}
+}
+
 // refOf names the item on a place of the list.
 func (p *pool) refOf(place int) freshet.Ref {
 	if k := p.kept[place]; k.at < 0 {
@@ -247,17 +262,20 @@ func (p *pool) know(profile *freshet.Profile, hides uint8) {
 	}
 	if hides&flagSeen != 0 {
 		for i := range profile.Window {
-			p.flag(profile.Window[i].ItemID, flagSeen)
+			x := &profile.Window[i]
+			p.had(x.ItemID, &x.Number, flagSeen)
 		}
 	}
 	if hides&flagPurchased != 0 {
 		for i := range profile.Owned {
-			p.flag(profile.Owned[i].ItemID, flagPurchased)
+			x := &profile.Owned[i]
+			p.had(x.ItemID, &x.Number, flagPurchased)
 		}
 	}
 	if hides&flagDismissed != 0 {
 		for i := range profile.Dismissed {
-			p.flag(profile.Dismissed[i].ItemID, flagDismissed)
+			x := &profile.Dismissed[i]
+			p.had(x.ItemID, &x.Number, flagDismissed)
 		}
 	}
 }
