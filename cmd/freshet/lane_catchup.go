@@ -64,14 +64,16 @@ func (l *lane) catchUp(ctx context.Context) {
 		case <-tick.C:
 		}
 		err := s.step(ctx)
+		if row, ok := l.w.table.Load().Lanes[l.name]; ok && row.Caught && err == nil {
+			if err = s.settle(ctx); err == nil {
+				l.caught.Store(true)
+				l.log.Info("the lane has caught up")
+			}
+		}
 		if err != nil && ctx.Err() == nil && !failing {
 			l.log.Warn("catching up is held up; trying again every second", zap.Error(err))
 		}
 		failing = err != nil
-		if row, ok := l.w.table.Load().Lanes[l.name]; ok && row.Caught {
-			l.caught.Store(true)
-			l.log.Info("the lane has caught up")
-		}
 	}
 }
 
@@ -102,6 +104,9 @@ func (s *seeding) step(ctx context.Context) error {
 		if !ok {
 			v = laneProgress{From: max(p.Committed, 0), Began: now.UnixMilli()}
 		}
+		if s.l.owes() { // whoever had the partition before, from now on its lists are owed again
+			v.Scanned = false
+		}
 		v.Applied, v.End, v.At = p.Applied, p.End, now.UnixMilli()
 		v.Caught = v.Scanned && caughtUp(p)
 		todo, near = todo || !v.Scanned, near && caughtUp(p)
@@ -121,6 +126,18 @@ func (s *seeding) step(ctx context.Context) error {
 		return s.scan(ctx, s.l.name, s.l.makeOwed)
 	}
 	return nil
+}
+
+// settle makes what is still owed here when the lane has caught up: a partition may have changed hands in that very second.
+func (s *seeding) settle(ctx context.Context) error {
+	if !s.l.owes() {
+		return nil
+	}
+	s.l.listAll()
+	for _, p := range s.parts {
+		p.Scanned = false
+	}
+	return s.scan(ctx, s.l.name, s.l.makeOwed)
 }
 
 func (s *seeding) report(ctx context.Context) error {
