@@ -10,7 +10,7 @@ import (
 // background is where lanes that catch up do their work, without being noticed by live traffic. Two things make a worker slow to answer
 // beside a goroutine that computes all the time: Go has no priorities, so whoever becomes runnable waits for a time slice at each of his
 // trips to the store and the brokers; and neither has the system as long as all threads are alike, so the brokers and the store on the
-// same machine wait, too. Hence batches of the background run on threads of their own with a low priority, and while there are any the
+// same machine wait, too. Hence batches of the background run on threads of their own with a lower priority, and while there are any the
 // runtime has that many processors more than there are, so that such a thread, when it is put aside, keeps no processor from the rest.
 type background struct {
 	slots chan struct{} // as many as processors: a batch waits for the store a good part of its time

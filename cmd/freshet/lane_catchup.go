@@ -102,7 +102,7 @@ func (s *seeding) step(ctx context.Context) error {
 	for _, p := range s.l.consumer.Status() {
 		v, ok := known[p.Source.Partition]
 		if !ok {
-			v = laneProgress{From: max(p.Committed, 0), Began: now.UnixMilli()}
+			v = laneProgress{From: max(p.Committed, 0), Began: now.UnixMilli(), Scanned: s.l.row.Seed == "" && s.l.live()} // live owes nothing
 		}
 		if s.l.owes() { // whoever had the partition before, from now on its lists are owed again
 			v.Scanned = false
