@@ -89,13 +89,18 @@ func (s *served) publishItems(t *testing.T, items ...freshet.Item) {
 	if err := s.producer.PublishItems(t.Context(), changes); err != nil {
 		t.Fatal(err)
 	}
-	s.await(t, "the items are known", func() bool {
-		for _, i := range items {
-			if _, ok := s.worker.items.Item(i.ItemID); !ok {
+	ids := make([]string, len(items))
+	for n, i := range items {
+		ids[n] = i.ItemID
+	}
+	s.await(t, "the items are known, and stored, which they are a moment later", func() bool {
+		for _, id := range ids {
+			if _, ok := s.worker.items.Item(id); !ok {
 				return false
 			}
 		}
-		return true
+		stored, err := s.store.Items(t.Context(), ids)
+		return err == nil && !slices.Contains(stored, nil)
 	})
 }
 
