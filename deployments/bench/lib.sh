@@ -39,6 +39,7 @@ make_bundle() {
   [ "$(cat "$FRESHET_MODEL_BUNDLE.stamp" 2>/dev/null)" != "$stamp" ] || return 0
   say "a bundle of $ITEMS items with random weights"
   rm -rf "$FRESHET_MODEL_BUNDLE"
+  mkdir -p "${FRESHET_MODEL_BUNDLE%/*}"
   PYTHONPATH=models .freshet/venv/bin/python deployments/bench/bundle.py --items "$ITEMS" --tasks "${tasks[@]}" --weights "$FRESHET_MODEL_BUNDLE.pt" \
     --out "$FRESHET_MODEL_BUNDLE" >&2
   printf '%s\n' "$stamp" >"$FRESHET_MODEL_BUNDLE.stamp"
