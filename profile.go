@@ -91,7 +91,49 @@ type Profile struct {
 
 	leaving []Entry // left the window since the last fold, not yet in the checkpoint
 	covered int     // how many of leaving+Window the state has taken in
-	refold  bool    // the state must be folded anew from the checkpoint
+	refold  bool    // the state must be folded anew, from the last waypoint, else from the checkpoint
+	way     []waypoint
+}
+
+// waypoint is a state on the way to the present one. What comes late is mostly little late: the state is then folded anew from a waypoint, a
+// few steps back, instead of from the checkpoint. They live in memory only; the states are the same bits either way.
+type waypoint struct {
+	at    int // entries of the window that the state has taken in
+	state []float32
+}
+
+// A waypoint is set every so many entries, and the last few are kept.
+const (
+	waypointEvery = 8
+	maxWaypoints  = 3
+)
+
+// Pass tells the profile the state, which it copies, after the first `at` entries of its window. A profile without a checkpoint must not be
+// told: its window is folded from nothing.
+func (p *Profile) Pass(at int, state []float32) {
+	n, last := len(p.way), 0
+	if n > 0 {
+		last = p.way[n-1].at
+	}
+	switch {
+	case at < last+waypointEvery:
+	case n < maxWaypoints:
+		p.way = append(p.way, waypoint{at, slices.Clone(state)})
+	default:
+		oldest := p.way[0]
+		copy(p.way, p.way[1:])
+		copy(oldest.state, state)
+		p.way[n-1] = waypoint{at, oldest.state}
+	}
+}
+
+// keepWay drops the waypoints that have taken in more than the first `at` entries.
+func (p *Profile) keepWay(at int) {
+	n := len(p.way)
+	for n > 0 && p.way[n-1].at > at {
+		n--
+	}
+	p.way = p.way[:n]
 }
 
 // LatePolicy says what happens to an event that is older than the latest one of its user.
@@ -267,6 +309,10 @@ func (p *Profile) trim(r *Rules) {
 	if over := len(p.Window) - r.MaxHistory; over > 0 {
 		p.leaving = append(p.leaving, p.Window[:over]...)
 		p.Window = slices.Delete(p.Window, 0, over)
+		for i := range p.way {
+			p.way[i].at -= over
+		}
+		p.way = slices.DeleteFunc(p.way, func(w waypoint) bool { return w.at < 1 })
 	}
 }
 
@@ -309,6 +355,7 @@ func (p *Profile) insert(n Entry, late LatePolicy) {
 
 // touch notes that the window changed from entry at on: a state that has taken it in must be folded anew.
 func (p *Profile) touch(at int) {
+	p.keepWay(at)
 	if at += len(p.leaving); at < p.covered {
 		p.refold, p.covered = true, 0
 	}
@@ -397,33 +444,39 @@ func (p *Profile) erase(e *Event) {
 func (p *Profile) Tombstone() bool { return p.ErasedAt > 0 && len(p.Window) == 0 && p.State == nil }
 
 // Plan is the model's work that a profile owes: fold Checkpoint over Leaving, and fold the state over Steps, starting from the
-// checkpoint as it was before when FromCheckpoint is set.
+// checkpoint as it was before when FromCheckpoint is set, from From where there is one.
 type Plan struct {
 	Leaving        []Entry
 	LeavingGaps    []float32 // seconds since the entry before
 	Steps          []Entry
 	Gaps           []float32
 	FromCheckpoint bool
+	From           []float32 // a state on the way, read only
+	At             int       // entries of the window before the first of Steps; negative = so many of Steps have left it
 }
 
 // Plan says which steps bring the profile up to date. Gaps are event-time differences in seconds, never negative.
 func (p *Profile) Plan() Plan {
 	n := len(p.leaving)
 	plan := Plan{Leaving: p.leaving, FromCheckpoint: p.refold}
-	if p.covered < n { // rare: what leaves is to be folded by the state, too
-		plan.Steps = append(append(make([]Entry, 0, n-p.covered+len(p.Window)), p.leaving[p.covered:]...), p.Window...)
+	covered := p.covered
+	if last := len(p.way) - 1; p.refold && last >= 0 {
+		covered, plan.From, plan.FromCheckpoint = n+p.way[last].at, p.way[last].state, false
+	}
+	if plan.At = covered - n; covered < n { // rare: what leaves is to be folded by the state, too
+		plan.Steps = append(append(make([]Entry, 0, n-covered+len(p.Window)), p.leaving[covered:]...), p.Window...)
 	} else {
-		plan.Steps = p.Window[p.covered-n:]
+		plan.Steps = p.Window[covered-n:]
 	}
 	gaps := make([]float32, n+len(plan.Steps))
 	plan.LeavingGaps, plan.Gaps = gaps[:n:n], gaps[n:]
 	gapsOf(p.leaving, p.CheckpointTime, plan.LeavingGaps)
 	before := p.CheckpointTime
 	switch {
-	case p.covered > n:
-		before = p.Window[p.covered-n-1].Time
-	case p.covered > 0:
-		before = p.leaving[p.covered-1].Time
+	case covered > n:
+		before = p.Window[covered-n-1].Time
+	case covered > 0:
+		before = p.leaving[covered-1].Time
 	}
 	gapsOf(plan.Steps, before, plan.Gaps)
 	return plan
@@ -450,11 +503,17 @@ func (p *Profile) Folded() {
 // Forget drops what another bundle computed: the window is refolded from nothing and what lies before it is forgotten.
 func (p *Profile) Forget() {
 	p.State, p.Checkpoint, p.CheckpointTime = nil, nil, 0
-	p.leaving, p.covered, p.refold = nil, 0, true
+	p.leaving, p.covered, p.refold, p.way = nil, 0, true, nil
 }
 
 // Owes tells whether steps are owed that Plan names.
 func (p *Profile) Owes() bool { return p.refold || len(p.leaving) > 0 || p.covered != len(p.Window) }
 
 // Repair asks for the state to be folded anew from the checkpoint, whatever it holds now.
-func (p *Profile) Repair() { p.covered, p.refold = 0, true }
+func (p *Profile) Repair() { p.covered, p.refold, p.way = 0, true, nil }
+
+// Again asks for the last steps once more: they give the queries of the present state.
+func (p *Profile) Again() {
+	p.covered, p.refold = 0, true
+	p.keepWay(len(p.Window) - 1)
+}

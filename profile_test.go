@@ -24,12 +24,18 @@ func settleChain(p *Profile, late LatePolicy) {
 		return
 	}
 	plan := p.Plan()
-	if p.State == nil || plan.FromCheckpoint {
+	switch {
+	case p.State == nil || plan.FromCheckpoint:
 		p.State = make([]float32, 1)
 		copy(p.State, p.Checkpoint)
+	case plan.From != nil:
+		copy(p.State, plan.From)
 	}
 	for i, e := range plan.Steps {
 		chainStep(p.State, e, plan.Gaps[i])
+		if at := plan.At + i + 1; late == Reorder && at > 0 {
+			p.Pass(at, p.State)
+		}
 	}
 	if late == Reorder && len(plan.Leaving) > 0 {
 		if p.Checkpoint == nil {
@@ -223,6 +229,41 @@ func TestOutcomes(t *testing.T) {
 	apply(viewAt(10_001, "a", 20), Applied)
 	if p.Tombstone() || len(p.Window) != 1 || p.ErasedAt != erase.Time {
 		t.Fatalf("after coming back: %+v", p)
+	}
+}
+
+// A state folded anew from a waypoint is the one folded anew from the checkpoint, and takes fewer steps.
+func TestWaypointsLeadToTheSameState(t *testing.T) {
+	from, steps := 0, 0
+	for seed := range uint64(40) {
+		r := rand.New(rand.NewPCG(seed, 50))
+		rules := testRules(t, 50)
+		p := &Profile{UserID: "u"}
+		for _, e := range randomEvents(r, 300) {
+			p.Apply(e, rules)
+			if r.IntN(3) == 0 { // several events at once, too
+				continue
+			}
+			if len(p.Window) > 0 && !p.Owes() {
+				p.Again() // the queries are asked for once more
+			}
+			if plan := p.Plan(); plan.From != nil {
+				from++
+				steps += len(plan.Steps)
+			}
+			settleChain(p, Reorder)
+			fresh := *p
+			fresh.way = nil
+			fresh.State = slices.Clone(p.State)
+			fresh.Repair()
+			settleChain(&fresh, Reorder)
+			if !slices.Equal(p.State, fresh.State) {
+				t.Fatalf("seed %d, rev %d: state %v, from the checkpoint %v", seed, p.Rev, p.State, fresh.State)
+			}
+		}
+	}
+	if from < 100 || steps > 20*from {
+		t.Fatalf("%d refolds from a waypoint, %d steps: too few, or too long", from, steps)
 	}
 }
 

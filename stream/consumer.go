@@ -18,8 +18,8 @@ import (
 
 // Handler is the middle: it folds events into profiles and says what to publish.
 type Handler interface {
-	// Handle folds events of ONE partition, in offset order; it is safe for concurrent use by different partitions. The slice
-	// is good during the call only; what its events point at is the handler's to keep. freshet.ErrUnavailable and a context's error mean: again later, in place. freshet.ErrLost
+	// Handle folds events of one partition, in offset order, or with ConsumerConfig.Joined of several, one after the other, no user on two
+	// of them; it is safe for concurrent use by different partitions. The slice is good during the call only; what its events point at is the handler's to keep. freshet.ErrUnavailable and a context's error mean: again later, in place. freshet.ErrLost
 	// means: read again from the last committed offset. Any other error, and a panic, is held against the events.
 	Handle(ctx context.Context, events []freshet.Event) ([]freshet.Publication, error)
 	// Release drops whatever is held for a partition that is not ours any more, or must be read again. No Handle of that
@@ -59,6 +59,7 @@ type ConsumerConfig struct {
 
 	BatchEvents int           // most events handed over at once; default 128
 	BatchNow    func() int    // the same, asked for every batch; nil = always BatchEvents
+	Joined      bool          // hand over what several partitions bring at about the same time in one call
 	Linger      time.Duration // how long to wait for a fuller batch, under load only: a lone event goes at once; default 2 ms, negative = never
 	FetchBytes  int           // most bytes asked for at once per partition; default 1 MiB
 	FetchWait   time.Duration // how long the broker holds a fetch that finds nothing; default 500 ms
@@ -159,6 +160,8 @@ type Consumer struct {
 	cfg     ConsumerConfig
 	decoder *Decoder
 	handler Handler
+	batcher *batcher
+	fetcher *fetcher
 	lists   *Producer    // nil = nothing is published
 	letters *DeadLetters // nil = bad records are counted and dropped (lanes that are not live)
 	observe Observer
@@ -185,10 +188,15 @@ func NewConsumer(cfg ConsumerConfig, decoder *Decoder, handler Handler, lists *P
 	if observe == nil {
 		observe = Unobserved{}
 	}
-	return &Consumer{
+	c := &Consumer{
 		cfg: cfg, decoder: decoder, handler: handler, lists: lists, letters: letters, observe: observe,
 		log: log.Named("consumer"), reader: reader{client: client, topic: cfg.Topic}, trans: trans,
-	}, nil
+	}
+	c.batcher, c.fetcher = newBatcher(handler, &c.cfg, observe), newFetcher(&c.reader, 0)
+	if cfg.Joined {
+		c.fetcher.linger = cfg.Linger
+	}
+	return c, nil
 }
 
 // Run consumes until ctx ends, then finishes the batches in hand, commits what is old enough and leaves the group. It returns nil

@@ -120,11 +120,20 @@ func (r *reader) fetch(ctx context.Context, q question) (a answer, err error) {
 		err = res.Error
 	}
 	if err != nil {
-		return answer{}, fmt.Errorf("fetch %s-%d at %d: %w", r.topic, q.partition, q.offset, err)
+		return answer{}, r.failed(q, err)
 	}
-	a = answer{next: q.offset, start: res.LogStartOffset, end: res.HighWatermark}
-	batches := []kafka.RecordReader{res.Records}
-	if stream, ok := res.Records.(*protocol.RecordStream); ok {
+	return r.read(q, res.LogStartOffset, res.HighWatermark, res.Records)
+}
+
+func (r *reader) failed(q question, err error) error {
+	return fmt.Errorf("fetch %s-%d at %d: %w", r.topic, q.partition, q.offset, err)
+}
+
+// read takes apart what one partition answered.
+func (r *reader) read(q question, start, end int64, records kafka.RecordReader) (a answer, err error) {
+	a = answer{next: q.offset, start: start, end: end}
+	batches := []kafka.RecordReader{records}
+	if stream, ok := records.(*protocol.RecordStream); ok {
 		batches = stream.Records
 	}
 	buf := arena{}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,6 +53,8 @@ type partition struct {
 	lastBytes int   // and their size
 	again     map[listKey]bool
 	events    []freshet.Event // the batch's memory, used again and again
+	posting   chan error      // takes the end of the publishing that is under way; nil = none is
+	strays    bool            // the batch has users whose events belong on another partition, or may
 
 	turned atomic.Int64 // when the loop last turned, Unix nanoseconds
 	ending atomic.Bool  // the generation is over; the batch in hand is being finished
@@ -251,14 +252,19 @@ func (p *partition) gap(to int64) {
 }
 
 // read fetches and takes until the generation ends or reading must begin elsewhere.
-func (p *partition) read(alive, work context.Context) error {
+func (p *partition) read(alive, work context.Context) (err error) {
+	defer func() {
+		if left := p.published(); err == nil || errors.Is(err, errEnded) {
+			err = errors.Join(err, left)
+		}
+	}()
 	var wait backoff
 	for alive.Err() == nil {
 		if p.rewindAsked() {
 			return errRewind
 		}
 		began := time.Now()
-		a, err := p.c.reader.fetch(alive, p.question())
+		a, err := p.c.fetcher.fetch(alive, p.question())
 		p.turn()
 		switch {
 		case alive.Err() != nil:
@@ -304,6 +310,10 @@ func (p *partition) takeAll(alive, work context.Context, a answer) error {
 	p.progress.End = max(a.end, a.next)
 	p.mu.Unlock()
 	if len(a.records) == 0 {
+		if err := p.published(); err != nil {
+			return err
+		}
+		p.next = a.next
 		p.done(a.next, p.lastTime)
 		return nil
 	}
@@ -316,32 +326,67 @@ func (p *partition) takeAll(alive, work context.Context, a answer) error {
 		if alive.Err() != nil {
 			return errEnded
 		}
-		if err := p.take(alive, work, batch); err != nil {
+		began := time.Now()
+		lists, err := p.take(alive, work, batch)
+		if err != nil {
 			return err
 		}
-		p.done(next, batch[n-1].Time)
+		if err := p.post(alive, work, p.wanted(lists), began, next, batch[n-1].Time); err != nil {
+			return err
+		}
+		p.next = next
 	}
 	return nil
 }
 
-// take is one batch on its way: decode, dead letters, handle, publish.
-func (p *partition) take(alive, work context.Context, batch []Record) error {
+// post publishes a batch's lists while the next one is fetched and handled; then everything below next is done. One is under way at a
+// time, so that a user's lists go out in order.
+func (p *partition) post(alive, work context.Context, lists []freshet.Publication, began time.Time, next, recordTime int64) error {
+	if err := p.published(); err != nil {
+		return err
+	}
+	if p.c.lists == nil || len(lists) == 0 {
+		p.done(next, recordTime)
+		return nil
+	}
+	p.posting = make(chan error, 1)
+	go func(ended chan<- error) {
+		err := p.publish(alive, work, lists, began)
+		if err == nil {
+			p.done(next, recordTime)
+		}
+		ended <- err
+	}(p.posting)
+	return nil
+}
+
+// published waits until nothing is being published.
+func (p *partition) published() error {
+	if p.posting == nil {
+		return nil
+	}
+	err := <-p.posting
+	p.posting = nil
+	return err
+}
+
+// take is one batch on its way: decode, dead letters, handle. It gives back the lists to publish.
+func (p *partition) take(alive, work context.Context, batch []Record) ([]freshet.Publication, error) {
 	began := time.Now()
 	events, bad := p.decode(batch)
 	p.c.observe.Stage(StageDecode, time.Since(began))
 	if err := p.bury(alive, work, bad); err != nil {
-		return err
+		return nil, err
 	}
 	if len(events) == 0 {
-		return nil
+		return nil, nil
 	}
-	p.c.observe.Batch(p.source, len(events))
 	return p.fold(alive, work, events, handleTries)
 }
 
 // decode reads the batch's events, in place of the last batch's.
 func (p *partition) decode(batch []Record) (events []freshet.Event, bad []DeadLetter) {
-	events = p.events[:0]
+	events, p.strays = p.events[:0], p.count == 0
 	for i := range batch {
 		r := &batch[i]
 		p.lastBytes += r.bytes()
@@ -352,7 +397,9 @@ func (p *partition) decode(batch []Record) (events []freshet.Event, bad []DeadLe
 		}
 		if p.count > 0 && partitionOf(r.Key, p.count) != int(p.source.Partition) {
 			p.c.observe.Misrouted(p.source)
+			p.strays = true
 		}
+		p.strays = p.strays || string(r.Key) != e.UserID && partitionOf([]byte(e.UserID), p.count) != int(p.source.Partition)
 		events = append(events, e)
 	}
 	p.events = events
@@ -388,25 +435,25 @@ func reason(l *DeadLetter) string {
 	return field.Field
 }
 
-// fold offers events to the handler until they are saved, and publishes what they led to. Events that fail for a reason of their
+// fold offers events to the handler until they are saved, and gives back what they led to. Events that fail for a reason of their
 // own as often as tries are taken apart.
-func (p *partition) fold(alive, work context.Context, events []freshet.Event, tries int) error {
+func (p *partition) fold(alive, work context.Context, events []freshet.Event, tries int) ([]freshet.Publication, error) {
 	var wait backoff
 	for failed := 0; ; {
 		began := time.Now()
-		lists, err := p.handle(work, events)
+		lists, err := p.c.batcher.handle(work, events, p.strays || failed > 0)
 		p.turn()
 		if err == nil {
 			p.c.observe.Stage(StageHandle, time.Since(began))
 			p.fine()
-			return p.publish(alive, work, lists, began)
+			return lists, nil
 		}
 		switch {
 		case work.Err() != nil:
-			return errEnded
+			return nil, errEnded
 		case errors.Is(err, freshet.ErrLost):
 			p.log.Error("the store holds less than was saved to it; reading again from the committed offset", zap.Error(err))
-			return errRewind
+			return nil, errRewind
 		case errors.Is(err, freshet.ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 			// It passes; nothing is held against the events.
 		default:
@@ -416,46 +463,38 @@ func (p *partition) fold(alive, work context.Context, events []freshet.Event, tr
 		}
 		p.trouble(StageHandle, err)
 		if !wait.wait(alive) {
-			return errEnded
+			return nil, errEnded
 		}
 		if p.rewindAsked() {
-			return errRewind
+			return nil, errRewind
 		}
 	}
 }
 
-// handle calls the handler and takes a panic for an error.
-func (p *partition) handle(work context.Context, events []freshet.Event) (lists []freshet.Publication, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			lists, err = nil, fmt.Errorf("handle %d events: panic: %v\n%s", len(events), r, debug.Stack())
-		}
-	}()
-	return p.c.handler.Handle(work, events)
-}
-
 // split halves events that cannot be handled until the one that is to blame stands alone; that one goes to the dead letters.
-func (p *partition) split(alive, work context.Context, events []freshet.Event, cause error) error {
+func (p *partition) split(alive, work context.Context, events []freshet.Event, cause error) (lists []freshet.Publication, err error) {
 	if len(events) > 1 {
 		for _, half := range [][]freshet.Event{events[:len(events)/2], events[len(events)/2:]} {
 			tries := 1
 			if len(half) == 1 {
 				tries = handleTries
 			}
-			if err := p.fold(alive, work, half, tries); err != nil {
-				return err
+			of, err := p.fold(alive, work, half, tries)
+			if err != nil {
+				return nil, err
 			}
+			lists = append(lists, of...)
 		}
-		return nil
+		return lists, nil
 	}
 	at := events[0].Position
 	p.log.Error("ALARM: an event cannot be handled; it goes to the dead letters",
 		zap.Int64("offset", at.Offset), zap.String("event_id", events[0].ID), zap.Error(cause))
 	letter, err := p.letterOf(alive, at, cause)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return p.bury(alive, work, []DeadLetter{letter})
+	return nil, p.bury(alive, work, []DeadLetter{letter})
 }
 
 // letterOf fetches the record of an event again, so that its dead letter holds the bytes that were received.
@@ -480,14 +519,11 @@ func (p *partition) letterOf(alive context.Context, at freshet.Position, cause e
 	}
 }
 
-// publish writes the lists and returns when they are acknowledged. If the save may no longer be the last word by then, it looks
+// publish writes lists and returns when they are acknowledged. If the save may no longer be the last word by then, it looks
 // again and publishes what is newer, until nothing is.
-func (p *partition) publish(alive, work context.Context, lists []freshet.Publication, saved time.Time) error {
-	if p.c.lists == nil {
-		return nil
-	}
+func (p *partition) publish(alive, work context.Context, due []freshet.Publication, saved time.Time) error {
 	began := time.Now()
-	for due := p.wanted(lists); len(due) > 0; {
+	for len(due) > 0 {
 		put := func() error { return p.c.lists.PublishLists(work, due) }
 		if err := p.insist(alive, work, StagePublish, put); err != nil {
 			return err

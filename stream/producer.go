@@ -82,6 +82,8 @@ type Producer struct {
 	trans  *kafka.Transport
 	log    *zap.Logger
 
+	postings *turns[*posting]
+
 	mu   sync.Mutex
 	away bool // a partition is being tried again
 }
@@ -96,7 +98,9 @@ func NewProducer(cfg ProducerConfig, log *zap.Logger) (*Producer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Producer{cfg: cfg, client: client, trans: trans, log: log.Named("producer")}, nil
+	p := &Producer{cfg: cfg, client: client, trans: trans, log: log.Named("producer")}
+	p.postings = p.newPostings()
+	return p, nil
 }
 
 // Close closes the connections. No call may be running.
@@ -114,7 +118,51 @@ func (p *Producer) PublishLists(ctx context.Context, lists []freshet.Publication
 		}
 		records[i] = addressed{record: Record{Key: key, Value: l.Record}, hash: murmur2(key[:len(l.UserID)])}
 	}
-	return p.send(ctx, p.cfg.Lists, records)
+	if len(records) == 0 {
+		return nil
+	}
+	one := &posting{ctx: ctx, records: records}
+	for i := range records {
+		one.bytes += records[i].record.bytes()
+	}
+	p.postings.do(one)
+	return one.err
+}
+
+// posting is what one caller has to publish. What gathers while a request is under way goes into the next one: a request costs the broker
+// about the same whatever is in it.
+type posting struct {
+	ctx     context.Context
+	records []addressed
+	bytes   int
+	err     error
+}
+
+func (p *Producer) newPostings() *turns[*posting] {
+	bytes := func(team []*posting) (n int) {
+		for _, one := range team {
+			n += one.bytes
+		}
+		return n
+	}
+	return &turns[*posting]{slots: 1, hold: yield[*posting], work: p.post,
+		full: func(waiting []*posting) bool { return bytes(waiting) >= p.cfg.BatchBytes },
+		fits: func(team []*posting, next *posting) bool { return bytes(team)+next.bytes <= p.cfg.BatchBytes }}
+}
+
+// post publishes for a team. Where that fails, each is sent by itself and learns what is true of his own lists; some may then lie on the
+// topic twice, which is what a rec_id is for.
+func (p *Producer) post(team []*posting) {
+	records := slices.Clip(team[0].records)
+	for _, other := range team[1:] {
+		records = append(records, other.records...)
+	}
+	err := p.send(team[0].ctx, p.cfg.Lists, records)
+	for _, one := range team {
+		if one.err = err; err != nil && len(team) > 1 {
+			one.err = p.send(one.ctx, p.cfg.Lists, one.records)
+		}
+	}
 }
 
 // PublishEvents writes events, keyed by user.

@@ -9,7 +9,6 @@ import (
 
 // done notes that everything below next is saved and published.
 func (p *partition) done(next, recordTime int64) {
-	p.next = next
 	p.mu.Lock()
 	if next > p.progress.Applied {
 		p.marks.note(next, time.Now())

@@ -152,7 +152,7 @@ func (l *lane) openConsumer(context.Context) (err error) {
 	l.recovery = newRecovery(l)
 	k, letters := l.cfg.Kafka, l.w.letters.While(l.live)
 	l.consumer, err = stream.NewConsumer(stream.ConsumerConfig{Connection: conn, Group: l.cfg.GroupOf(), Topic: k.Topics.Events,
-		TopicIncarnation: int32(k.Incarnation), Start: k.Start, BatchEvents: k.BatchMax, BatchNow: l.batch, Linger: k.Linger.D(), LossWindow: k.LossWindow.D(),
+		TopicIncarnation: int32(k.Incarnation), Start: k.Start, BatchEvents: k.BatchMax, BatchNow: l.batch, Joined: true, Linger: k.Linger.D(), LossWindow: k.LossWindow.D(),
 		SessionTimeout: k.Session.D(), RebalanceTimeout: k.Session.D()}, l.w.decoder, l.recovery, l.w.producer, letters, observer{l.metrics}, l.log)
 	if err != nil {
 		return err

@@ -97,8 +97,11 @@ func (r *recovery) Handle(ctx context.Context, events []freshet.Event) ([]freshe
 func (r *recovery) handle(ctx context.Context, events []freshet.Event) ([]freshet.Publication, error) {
 	// A batch that was read before a recovery and waited at the gate meanwhile must not be applied after it: it would cover the
 	// events that were lost.
-	if r.l.consumer.Rewinding(events[0].Position.Source) {
-		return nil, fmt.Errorf("events read before the store was taken back: %w", freshet.ErrLost)
+	for i := range events {
+		source := events[i].Position.Source
+		if (i == 0 || source != events[i-1].Position.Source) && r.l.consumer.Rewinding(source) {
+			return nil, fmt.Errorf("events read before the store was taken back: %w", freshet.ErrLost)
+		}
 	}
 	lists, err := r.l.engine.Handle(ctx, events)
 	if w := r.l.w; err == nil && w.watch != nil && r.l.name == w.cfg.Lane {

@@ -60,7 +60,7 @@ type Removal struct {
 // With profile.late other than reorder there is no checkpoint, and both sides of each comparison start from the window alone.
 func (e *Engine) Account(ctx context.Context, user string, standing []freshet.Recommendation) (*Account, error) {
 	t := &task{user: user}
-	if err := e.load(ctx, newHotProfiles(0, 0, e.cfg.Now), []*task{t}); err != nil {
+	if err := e.load(ctx, []*task{t}); err != nil {
 		return nil, err
 	}
 	w := t.profile.Window

@@ -129,7 +129,7 @@ func TestLeavingAnItemOutIsNeverHavingMetIt(t *testing.T) {
 	}
 	load := func(user string) *task {
 		k := &task{user: user, last: new(freshet.Event)}
-		if err := f.load(context.Background(), newHotProfiles(0, 0, f.cfg.Now), []*task{k}); err != nil {
+		if err := f.load(context.Background(), []*task{k}); err != nil {
 			t.Fatal(err)
 		}
 		return k

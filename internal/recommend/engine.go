@@ -271,30 +271,30 @@ const maxSurfaces = 31
 // maxReloads bounds how often one batch chases a profile that others keep changing; after that the batch is retried whole.
 const maxReloads = 8
 
-// Handle folds the events of one partition, in order, and returns the lists to publish. On an error nothing is published; what
-// was saved before it is recognised as applied when the same events come again.
+// Handle folds the events of partitions, in order, and returns the lists to publish. A user's events are all of one partition. On an error
+// nothing is published; what was saved before it is recognised as applied when the same events come again.
 func (e *Engine) Handle(ctx context.Context, events []freshet.Event) ([]freshet.Publication, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
-	hot := e.hotOf(events[0].Position.Source)
 	x := scratches.Get().(*scratch)
 	defer x.release()
 	pending := groupByUser(events)
 	e.place(pending)
+	e.copies(pending)
 	var out []freshet.Publication
 	for try := 0; len(pending) > 0; try++ {
 		if try == maxReloads {
 			return nil, fmt.Errorf("save %d profiles that others keep changing: %w", len(pending), freshet.ErrUnavailable)
 		}
-		if err := e.load(ctx, hot, pending); err != nil {
+		if err := e.load(ctx, pending); err != nil {
 			return nil, err
 		}
 		e.apply(x, pending)
 		if err := e.compute(ctx, x, pending); err != nil {
 			return nil, err
 		}
-		lists, newer, err := e.save(ctx, x, hot, pending)
+		lists, newer, err := e.save(ctx, x, pending)
 		if err != nil {
 			return nil, err
 		}
@@ -338,6 +338,19 @@ func (e *Engine) Release(source freshet.Source) {
 	delete(e.hot, source)
 }
 
+// copies finds where the local copies of each task's partition are.
+func (e *Engine) copies(tasks []*task) {
+	var last *task
+	for _, t := range tasks {
+		if source := t.events[0].Position.Source; last != nil && last.events[0].Position.Source == source {
+			t.hot = last.hot
+		} else {
+			t.hot = e.hotOf(source)
+		}
+		last = t
+	}
+}
+
 func (e *Engine) hotOf(source freshet.Source) *hotProfiles {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -353,6 +366,7 @@ func (e *Engine) hotOf(source freshet.Source) *hotProfiles {
 type task struct {
 	user    string
 	events  []*freshet.Event
+	hot     *hotProfiles // of his partition; nil = it keeps its own, and this task has none
 	profile *freshet.Profile
 	base    freshet.Version
 	placing freshet.Place // of his lists
@@ -422,13 +436,13 @@ func (e *Engine) place(tasks []*task) {
 }
 
 // load fills in each task's profile: the hot copy, what the store has, or a new one.
-func (e *Engine) load(ctx context.Context, hot *hotProfiles, tasks []*task) error {
+func (e *Engine) load(ctx context.Context, tasks []*task) error {
 	defer e.stage("load")()
 	missing := make([]*task, 0, len(tasks))
 	users := make([]string, 0, len(tasks))
 	for _, t := range tasks {
 		t.refolds = nil
-		if t.profile, t.base, t.standing = hot.take(t.user); t.profile == nil {
+		if t.profile, t.base, t.standing = t.hot.take(t.user); t.profile == nil {
 			missing, users = append(missing, t), append(users, t.user)
 		}
 	}

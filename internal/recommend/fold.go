@@ -13,7 +13,9 @@ type chain struct {
 	steps []freshet.Entry
 	gaps  []float32
 	half  bool
-	ask   *task // whose queries the last step gives; nil for a checkpoint
+	at    int              // entries of the window before the first step
+	of    *freshet.Profile // told of the states on the way; nil = nobody is
+	ask   *task            // whose queries the last step gives; nil for a checkpoint
 }
 
 // fold carries out every plan in rounds: round i holds the i-th step of every chain, so one run of the model serves the whole
@@ -65,19 +67,25 @@ func (e *Engine) chains(list []chain, t *task) []chain {
 	t.queries = nil
 	plan := p.Plan()
 	switch {
-	case plan.FromCheckpoint && p.State != nil:
+	case (plan.FromCheckpoint || plan.From != nil) && p.State != nil:
 		t.refolds = append(t.refolds, "late")
 	case len(plan.Steps) == 0 && len(p.Window) > 0:
-		p.Repair()
+		p.Again()
 		plan = p.Plan()
 		t.refolds = append(t.refolds, "query")
 	}
 	size := e.model.StateSize()
-	if p.State == nil || plan.FromCheckpoint {
+	switch {
+	case p.State == nil || plan.FromCheckpoint:
 		p.State = make([]float32, size)
 		copy(p.State, p.Checkpoint)
+	case plan.From != nil:
+		copy(p.State, plan.From)
 	}
-	list = append(list, chain{state: p.State, steps: plan.Steps, gaps: plan.Gaps, half: p.Half, ask: t})
+	list = append(list, chain{state: p.State, steps: plan.Steps, gaps: plan.Gaps, half: p.Half, at: plan.At, ask: t})
+	if e.cfg.Late == freshet.Reorder {
+		list[len(list)-1].of = p
+	}
 	if e.cfg.Late == freshet.Reorder && len(plan.Leaving) > 0 {
 		if p.Checkpoint == nil {
 			p.Checkpoint = make([]float32, size)
@@ -115,6 +123,9 @@ func (e *Engine) step(ctx context.Context, x *scratch, active []chain, round int
 		copy(c.state, run.States[i*s:(i+1)*s])
 		if c.half {
 			freshet.QuantizeHalf(c.state)
+		}
+		if at := c.at + round + 1; c.of != nil && at > 0 {
+			c.of.Pass(at, c.state)
 		}
 		if c.ask != nil && round == len(c.steps)-1 {
 			c.ask.queries = make([][]float32, tasks)

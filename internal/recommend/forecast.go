@@ -103,7 +103,7 @@ func (e *Engine) Forecast(ctx context.Context, user string, items Searcher, cfg 
 		return nil, errors.New("nothing can be recommended, so nothing can be forecast: publish items, or set catalogue.only: false")
 	}
 	t := &task{user: user, last: new(freshet.Event)}
-	if err := e.load(ctx, newHotProfiles(0, 0, e.cfg.Now), []*task{t}); err != nil {
+	if err := e.load(ctx, []*task{t}); err != nil {
 		return nil, err
 	}
 	if len(t.profile.Window) == 0 {

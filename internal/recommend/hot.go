@@ -8,7 +8,7 @@ import (
 
 // hotProfiles are the local copies of one partition's profiles: whoever owns the partition need not read the store for them.
 // Compare-and-set makes a stale copy harmless; its age is bounded all the same. Two generations bound the number: a user that
-// was not seen while a whole generation filled up is dropped.
+// was not seen while a whole generation filled up is dropped. nil keeps none.
 type hotProfiles struct {
 	young, old map[string]hotProfile
 	half       int // entries per generation
@@ -35,6 +35,9 @@ func newHotProfiles(users int, liveFor time.Duration, now func() time.Time) *hot
 
 // take hands a copy out; the caller owns it until put gives it back. A batch that fails simply never does.
 func (h *hotProfiles) take(user string) (p *freshet.Profile, v freshet.Version, stands standing) {
+	if h == nil {
+		return nil, "", standing{}
+	}
 	e, ok := h.young[user]
 	if !ok {
 		e, ok = h.old[user]
@@ -48,7 +51,7 @@ func (h *hotProfiles) take(user string) (p *freshet.Profile, v freshet.Version, 
 }
 
 func (h *hotProfiles) put(user string, p *freshet.Profile, v freshet.Version, stands standing) {
-	if h.liveFor <= 0 || h.half == 0 {
+	if h == nil || h.liveFor <= 0 || h.half == 0 {
 		return
 	}
 	if len(h.young) >= h.half {

@@ -22,8 +22,7 @@ func (e *Engine) Renew(ctx context.Context, users []Renewal) ([]freshet.Publicat
 		tasks[i] = &task{user: users[i].UserID, last: &users[i].Event}
 	}
 	e.place(tasks)
-	alone := newHotProfiles(0, 0, e.cfg.Now) // the partitions' own copies are theirs
-	if err := e.load(ctx, alone, tasks); err != nil {
+	if err := e.load(ctx, tasks); err != nil {
 		return nil, err
 	}
 	there := tasks[:0]
@@ -40,7 +39,7 @@ func (e *Engine) Renew(ctx context.Context, users []Renewal) ([]freshet.Publicat
 	if err := e.rank(ctx, there); err != nil {
 		return nil, err
 	}
-	lists, _, err := e.save(ctx, x, alone, there)
+	lists, _, err := e.save(ctx, x, there)
 	if err != nil {
 		return nil, fmt.Errorf("renew %d lists: %w", len(there), err)
 	}

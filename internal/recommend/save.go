@@ -12,14 +12,14 @@ import (
 
 // save stores what changed, one compare-and-set per user, and gives back the lists to publish and the tasks to do again because
 // the store holds something newer. Only a saved task counts, teaches and becomes a local copy.
-func (e *Engine) save(ctx context.Context, x *scratch, hot *hotProfiles, tasks []*task) (lists []freshet.Publication, newer []*task, err error) {
+func (e *Engine) save(ctx context.Context, x *scratch, tasks []*task) (lists []freshet.Publication, newer []*task, err error) {
 	defer e.stage("save")()
 	updates, changed := make([]freshet.Update, 0, len(tasks)), make([]*task, 0, len(tasks))
 	var covered []*task
 	for _, t := range tasks {
 		if t.last == nil {
 			if !t.profile.Owes() {
-				hot.put(t.user, t.profile, t.base, t.standing)
+				t.hot.put(t.user, t.profile, t.base, t.standing)
 			}
 			if e.settle(t) && t.placing != freshet.PlaceOwn {
 				covered = append(covered, t)
@@ -46,12 +46,12 @@ func (e *Engine) save(ctx context.Context, x *scratch, hot *hotProfiles, tasks [
 	for i, t := range changed {
 		switch results[i] {
 		case freshet.Saved:
-			hot.put(t.user, t.profile, freshet.VersionOf(t.encoded), t.listed)
+			t.hot.put(t.user, t.profile, freshet.VersionOf(t.encoded), t.listed)
 			e.settle(t)
 			e.judgeList(t)
 			lists = t.publications(lists)
 		case freshet.Outranked: // another lane owns the user by now, and publishes
-			hot.put(t.user, t.profile, freshet.VersionOf(t.encoded), t.listed)
+			t.hot.put(t.user, t.profile, freshet.VersionOf(t.encoded), t.listed)
 			e.settle(t)
 		case freshet.Newer:
 			e.obs.Fenced("newer")
