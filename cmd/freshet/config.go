@@ -53,7 +53,7 @@ type KafkaConfig struct {
 	Start       string     `yaml:"start" doc:"where a group without commits starts: earliest or latest"`
 	Session     Duration   `yaml:"session" doc:"a member silent for this long loses its partitions"`
 	BatchMax    int        `yaml:"batch_max" doc:"events handled as one batch, per partition"`
-	Linger      Duration   `yaml:"linger" doc:"how long a batch may wait to fill while there is load; a lone event never waits"`
+	Linger      Duration   `yaml:"linger" doc:"how long events may wait for others while three or more come within it"`
 	LossWindow  Duration   `yaml:"loss_window" doc:"what the store may forget in a crash: offsets are committed only this long after the save"`
 	Incarnation int        `yaml:"topic_incarnation" doc:"raise by one when the events topic was deleted and created anew"`
 }
