@@ -60,7 +60,7 @@ type ConsumerConfig struct {
 	BatchEvents int           // most events handed over at once; default 128
 	BatchNow    func() int    // the same, asked for every batch; nil = always BatchEvents
 	Joined      bool          // hand over what several partitions bring at about the same time in one call
-	Linger      time.Duration // how long to wait for a fuller batch, under load only: a lone event goes at once; default 2 ms, negative = never
+	Linger      time.Duration // how long events may wait for others, while several come within it (fetcher); default 2 ms, negative = never
 	FetchBytes  int           // most bytes asked for at once per partition; default 1 MiB
 	FetchWait   time.Duration // how long the broker holds a fetch that finds nothing; default 500 ms
 
@@ -192,10 +192,7 @@ func NewConsumer(cfg ConsumerConfig, decoder *Decoder, handler Handler, lists *P
 		cfg: cfg, decoder: decoder, handler: handler, lists: lists, letters: letters, observe: observe,
 		log: log.Named("consumer"), reader: reader{client: client, topic: cfg.Topic}, trans: trans,
 	}
-	c.batcher, c.fetcher = newBatcher(handler, &c.cfg, observe), newFetcher(&c.reader, 0)
-	if cfg.Joined {
-		c.fetcher.linger = cfg.Linger
-	}
+	c.batcher, c.fetcher = newBatcher(handler, &c.cfg, observe), newFetcher(&c.reader, cfg.Linger)
 	return c, nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/fetch"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 )
 
@@ -90,10 +91,10 @@ func (r *reader) bounds(ctx context.Context, partition int) (first, end int64, e
 
 // question is one fetch.
 type question struct {
-	partition          int
-	offset             int64
-	minBytes, maxBytes int
-	wait               time.Duration // how long the broker may wait for minBytes
+	partition int
+	offset    int64
+	maxBytes  int
+	wait      time.Duration // how long the broker may wait for something to be there
 }
 
 // answer is what a fetch brought. The records' bytes are fresh memory and belong to the caller.
@@ -103,26 +104,72 @@ type answer struct {
 	start, end int64 // the log's bounds
 }
 
-// fetch asks once. A panic while the answer is taken apart is an error like others.
-func (r *reader) fetch(ctx context.Context, q question) (a answer, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("fetch %s-%d at %d: panic: %v\n%s", r.topic, q.partition, q.offset, p, debug.Stack())
-		}
-	}()
-	ctx, cancel := context.WithTimeout(ctx, q.wait+requestTimeout)
+// asking is a question, and what came of it.
+type asking struct {
+	ctx context.Context
+	q   question
+	a   answer
+	err error
+}
+
+// fetch asks for one partition.
+func (r *reader) fetch(ctx context.Context, q question) (answer, error) {
+	one := &asking{ctx: ctx, q: q}
+	r.ask([]*asking{one}, q.wait)
+	return one.a, one.err
+}
+
+// ask makes one request for partitions of one broker, which answers as soon as it has something for one of them, or after wait.
+func (r *reader) ask(team []*asking, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(team[0].ctx, wait+requestTimeout)
 	defer cancel()
-	res, err := r.client.Fetch(ctx, &kafka.FetchRequest{
-		Topic: r.topic, Partition: q.partition, Offset: q.offset,
-		MinBytes: int64(q.minBytes), MaxBytes: int64(q.maxBytes), MaxWait: q.wait,
-	})
+	parts := make([]fetch.RequestPartition, len(team))
+	most := 0
+	for i, one := range team {
+		parts[i] = fetch.RequestPartition{Partition: int32(one.q.partition), CurrentLeaderEpoch: -1, FetchOffset: one.q.offset, LogStartOffset: -1, PartitionMaxBytes: int32(one.q.maxBytes)}
+		one.err = r.failed(one.q, kafka.UnknownTopicOrPartition) // until the answer names the partition
+		most += one.q.maxBytes
+	}
+	m, err := r.client.Transport.RoundTrip(ctx, r.client.Addr, &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(max(wait.Milliseconds(), 1)), MinBytes: 1,
+		MaxBytes: int32(min(most, maxRequestBytes)), SessionID: -1, SessionEpoch: -1, Topics: []fetch.RequestTopic{{Topic: r.topic, Partitions: parts}}})
 	if err == nil {
-		err = res.Error
+		if code := m.(*fetch.Response).ErrorCode; code != 0 {
+			err = kafka.Error(code)
+		}
 	}
 	if err != nil {
-		return answer{}, r.failed(q, err)
+		for _, one := range team {
+			one.err = r.failed(one.q, err)
+		}
+		return
 	}
-	return r.read(q, res.LogStartOffset, res.HighWatermark, res.Records)
+	for _, t := range m.(*fetch.Response).Topics {
+		for i := range t.Partitions {
+			for _, one := range team {
+				if t.Topic == r.topic && t.Partitions[i].Partition == int32(one.q.partition) {
+					r.answer(one, &t.Partitions[i])
+				}
+			}
+		}
+	}
+}
+
+// answer reads one partition's part. A panic while it is taken apart is an error like others.
+func (r *reader) answer(one *asking, p *fetch.ResponsePartition) {
+	defer func() {
+		if c := recover(); c != nil {
+			one.err = r.failed(one.q, fmt.Errorf("panic: %v\n%s", c, debug.Stack()))
+		}
+	}()
+	if p.ErrorCode != 0 {
+		one.err = r.failed(one.q, kafka.Error(p.ErrorCode))
+		return
+	}
+	records := p.RecordSet.Records
+	if records == nil {
+		records = protocol.NewRecordReader()
+	}
+	one.a, one.err = r.read(one.q, p.LogStartOffset, p.HighWatermark, records)
 }
 
 func (r *reader) failed(q question, err error) error {

@@ -2,15 +2,9 @@ package stream
 
 import (
 	"context"
-	"fmt"
 	"math"
-	"runtime/debug"
 	"sync"
 	"time"
-
-	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/fetch"
 )
 
 // fetcher asks for the records of a consumer's partitions. While little comes, each partition asks by itself and the broker holds the
@@ -26,14 +20,6 @@ type fetcher struct {
 	leaders []int32   // of each partition
 	looked  time.Time // when that was asked for
 	asks    map[int32]*turns[*asking]
-}
-
-// asking is a partition's question and what came of it.
-type asking struct {
-	ctx context.Context
-	q   question
-	a   answer
-	err error
 }
 
 func newFetcher(r *reader, linger time.Duration) *fetcher {
@@ -109,61 +95,6 @@ func (f *fetcher) newTurns() *turns[*asking] {
 			}
 			began = time.Now()
 		},
-		work: f.reader.fetchTogether(f.linger),
+		work: func(team []*asking) { f.reader.ask(team, f.linger) },
 	}
-}
-
-// fetchTogether makes one request for several partitions of one broker, which answers as soon as it has something for one of them.
-func (r *reader) fetchTogether(wait time.Duration) func(team []*asking) {
-	return func(team []*asking) {
-		ctx, cancel := context.WithTimeout(team[0].ctx, wait+requestTimeout)
-		defer cancel()
-		parts := make([]fetch.RequestPartition, len(team))
-		of := make(map[int32]*asking, len(team))
-		most := 0
-		for i, one := range team {
-			parts[i] = fetch.RequestPartition{Partition: int32(one.q.partition), CurrentLeaderEpoch: -1, FetchOffset: one.q.offset, LogStartOffset: -1, PartitionMaxBytes: int32(one.q.maxBytes)}
-			of[int32(one.q.partition)] = one
-			one.err = r.failed(one.q, kafka.UnknownTopicOrPartition) // until the answer names the partition
-			most += one.q.maxBytes
-		}
-		m, err := r.client.Transport.RoundTrip(ctx, r.client.Addr, &fetch.Request{ReplicaID: -1, MaxWaitTime: int32(max(wait.Milliseconds(), 1)), MinBytes: 1,
-			MaxBytes: int32(min(most, maxRequestBytes)), SessionID: -1, SessionEpoch: -1, Topics: []fetch.RequestTopic{{Topic: r.topic, Partitions: parts}}})
-		if err == nil {
-			if code := m.(*fetch.Response).ErrorCode; code != 0 {
-				err = kafka.Error(code)
-			}
-		}
-		if err != nil {
-			for _, one := range team {
-				one.err = r.failed(one.q, err)
-			}
-			return
-		}
-		for _, t := range m.(*fetch.Response).Topics {
-			for i := range t.Partitions {
-				if one := of[t.Partitions[i].Partition]; one != nil && t.Topic == r.topic {
-					r.answer(one, &t.Partitions[i])
-				}
-			}
-		}
-	}
-}
-
-// answer reads one partition's part. A panic while it is taken apart is an error like others.
-func (r *reader) answer(one *asking, p *fetch.ResponsePartition) {
-	defer func() {
-		if c := recover(); c != nil {
-			one.err = r.failed(one.q, fmt.Errorf("panic: %v\n%s", c, debug.Stack()))
-		}
-	}()
-	if p.ErrorCode != 0 {
-		one.err = r.failed(one.q, kafka.Error(p.ErrorCode))
-		return
-	}
-	records := p.RecordSet.Records
-	if records == nil {
-		records = protocol.NewRecordReader()
-	}
-	one.a, one.err = r.read(one.q, p.LogStartOffset, p.HighWatermark, records)
 }

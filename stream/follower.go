@@ -212,7 +212,7 @@ func (f *Follower) step(ctx context.Context, at *place) error {
 	if at.next >= at.end {
 		at.caught()
 	}
-	a, err := f.reader.fetch(ctx, question{partition: at.partition, offset: at.next, minBytes: 1, maxBytes: f.cfg.FetchBytes, wait: f.cfg.FetchWait})
+	a, err := f.reader.fetch(ctx, question{partition: at.partition, offset: at.next, maxBytes: f.cfg.FetchBytes, wait: f.cfg.FetchWait})
 	if errors.Is(err, kafka.OffsetOutOfRange) {
 		at.next = -1 // the log moved on, or the topic is another one: read what it has
 	}

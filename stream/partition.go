@@ -46,15 +46,13 @@ type partition struct {
 	source freshet.Source
 	log    *zap.Logger
 
-	next      int64 // offset to fetch next; -1 = nothing committed, the start is to be found
-	first     int64 // lowest offset fetched in this generation
-	count     int   // partitions of the topic, for the misrouted; 0 = unknown
-	lastCount int   // records of the last fetch
-	lastBytes int   // and their size
-	again     map[listKey]bool
-	events    []freshet.Event // the batch's memory, used again and again
-	posting   chan error      // takes the end of the publishing that is under way; nil = none is
-	strays    bool            // the batch has users whose events belong on another partition, or may
+	next    int64 // offset to fetch next; -1 = nothing committed, the start is to be found
+	first   int64 // lowest offset fetched in this generation
+	count   int   // partitions of the topic, for the misrouted; 0 = unknown
+	again   map[listKey]bool
+	events  []freshet.Event // the batch's memory, used again and again
+	posting chan error      // takes the end of the publishing that is under way; nil = none is
+	strays  bool            // the batch has users whose events belong on another partition, or may
 
 	turned atomic.Int64 // when the loop last turned, Unix nanoseconds
 	ending atomic.Bool  // the generation is over; the batch in hand is being finished
@@ -272,7 +270,6 @@ func (p *partition) read(alive, work context.Context) (err error) {
 		case errors.Is(err, kafka.OffsetOutOfRange):
 			return err
 		case err != nil:
-			p.lastCount = 0
 			p.trouble(StageFetch, err)
 			wait.wait(alive)
 			continue
@@ -289,19 +286,13 @@ func (p *partition) read(alive, work context.Context) (err error) {
 	return errEnded
 }
 
-// question asks for one record or more at once, and waits for a fuller batch only if the last one showed that many are coming.
+// question asks for what comes next.
 func (p *partition) question() question {
-	q := question{partition: int(p.source.Partition), offset: p.next, minBytes: 1, maxBytes: p.c.cfg.FetchBytes, wait: p.c.cfg.FetchWait}
-	if full := p.c.cfg.BatchEvents; p.c.cfg.Linger > 0 && p.lastCount >= max(full/8, 2) && p.lastCount < full {
-		q.minBytes = min(p.lastBytes/p.lastCount*full, q.maxBytes)
-		q.wait = p.c.cfg.Linger
-	}
-	return q
+	return question{partition: int(p.source.Partition), offset: p.next, maxBytes: p.c.cfg.FetchBytes, wait: p.c.cfg.FetchWait}
 }
 
 // takeAll takes what one fetch brought, in batches.
 func (p *partition) takeAll(alive, work context.Context, a answer) error {
-	p.lastCount, p.lastBytes = len(a.records), 0
 	clear(p.again)
 	if len(a.records) > 0 && a.start > p.next {
 		p.gap(min(a.start, a.records[0].Offset))
@@ -389,7 +380,6 @@ func (p *partition) decode(batch []Record) (events []freshet.Event, bad []DeadLe
 	events, p.strays = p.events[:0], p.count == 0
 	for i := range batch {
 		r := &batch[i]
-		p.lastBytes += r.bytes()
 		e, err := p.c.decoder.Decode(r, freshet.Position{Source: p.source, Offset: r.Offset})
 		if err != nil {
 			bad = append(bad, DeadLetter{Record: *r, Stage: StageDecode, Err: err})
@@ -501,7 +491,7 @@ func (p *partition) split(alive, work context.Context, events []freshet.Event, c
 func (p *partition) letterOf(alive context.Context, at freshet.Position, cause error) (DeadLetter, error) {
 	var wait backoff
 	for {
-		a, err := p.c.reader.fetch(alive, question{partition: int(at.Partition), offset: at.Offset, minBytes: 1, maxBytes: p.c.cfg.FetchBytes, wait: p.c.cfg.FetchWait})
+		a, err := p.c.reader.fetch(alive, question{partition: int(at.Partition), offset: at.Offset, maxBytes: p.c.cfg.FetchBytes, wait: p.c.cfg.FetchWait})
 		if err == nil && len(a.records) > 0 && a.records[0].Offset == at.Offset {
 			return DeadLetter{Record: a.records[0], Stage: StageHandle, Err: cause}, nil
 		}

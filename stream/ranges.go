@@ -178,7 +178,7 @@ func ReadRange(ctx context.Context, conn Connection, topic string, part Range, b
 	r := &reader{client: client, topic: topic}
 	var wait backoff
 	for at := part.From; at < part.To; {
-		a, err := r.fetch(ctx, question{partition: int(part.Partition), offset: at, minBytes: 1, maxBytes: 1 << 20, wait: 200 * time.Millisecond})
+		a, err := r.fetch(ctx, question{partition: int(part.Partition), offset: at, maxBytes: 1 << 20, wait: 200 * time.Millisecond})
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

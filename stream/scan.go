@@ -75,7 +75,7 @@ func (s *scan) run(ctx context.Context, conn Connection) error {
 
 func (s *scan) read(ctx context.Context, r *reader, partition int, at, end int64) error {
 	for at < end && ctx.Err() == nil {
-		a, err := r.fetch(ctx, question{partition: partition, offset: at, minBytes: 1, maxBytes: 4 << 20, wait: 200 * time.Millisecond})
+		a, err := r.fetch(ctx, question{partition: partition, offset: at, maxBytes: 4 << 20, wait: 200 * time.Millisecond})
 		if ctx.Err() != nil {
 			return nil
 		}
