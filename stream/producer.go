@@ -123,19 +123,20 @@ func (p *Producer) PublishLists(ctx context.Context, lists []freshet.Publication
 	}
 	one := &posting{ctx: ctx, records: records}
 	for i := range records {
-		one.bytes += records[i].record.bytes()
+		one.bytes += records[i].record.batched()
 	}
-	p.postings.do(one)
-	return one.err
+	if one.bytes < p.cfg.BatchBytes {
+		p.postings.do(one)
+	}
+	return p.send(ctx, p.cfg.Lists, one.records)
 }
 
 // posting is what one caller has to publish. What gathers while a request is under way goes into the next one: a request costs the broker
 // about the same whatever is in it.
 type posting struct {
 	ctx     context.Context
-	records []addressed
+	records []addressed // those that are not acknowledged yet
 	bytes   int
-	err     error
 }
 
 func (p *Producer) newPostings() *turns[*posting] {
@@ -150,18 +151,26 @@ func (p *Producer) newPostings() *turns[*posting] {
 		fits: func(team []*posting, next *posting) bool { return bytes(team)+next.bytes <= p.cfg.BatchBytes }}
 }
 
-// post publishes for a team. Where that fails, each is sent by itself and learns what is true of his own lists; some may then lie on the
-// topic twice, which is what a rec_id is for.
+// post tries once for a team, and leaves to each what was not acknowledged: a partition that is away is then waited for by those who have
+// something for it, and by nobody else.
 func (p *Producer) post(team []*posting) {
-	records := slices.Clip(team[0].records)
-	for _, other := range team[1:] {
-		records = append(records, other.records...)
-	}
-	err := p.send(team[0].ctx, p.cfg.Lists, records)
+	var records []addressed
 	for _, one := range team {
-		if one.err = err; err != nil && len(team) > 1 {
-			one.err = p.send(one.ctx, p.cfg.Lists, one.records)
-		}
+		records = append(records, one.records...)
+	}
+	ctx := team[0].ctx
+	leaders, err := leadersOf(ctx, p.client, p.cfg.Lists)
+	if err != nil {
+		return
+	}
+	queues := queuesOf(records, len(leaders))
+	p.round(ctx, p.cfg.Lists, queues, leaders)
+	acknowledged := make([]bool, len(leaders))
+	for _, q := range queues {
+		acknowledged[q.partition] = q.err == nil
+	}
+	for _, one := range team {
+		one.records = slices.DeleteFunc(one.records, func(r addressed) bool { return acknowledged[r.partition(len(leaders))] })
 	}
 }
 
@@ -209,6 +218,11 @@ type addressed struct {
 	hash   uint32
 }
 
+// batched is a record's bytes in a batch: with its lengths, deltas and attributes.
+func (r *Record) batched() int { return r.bytes() + 32 }
+
+func (a *addressed) partition(of int) int { return int(a.hash&0x7fffffff) % of }
+
 // send returns when every record is acknowledged, when ctx ends, or when a broker says that trying again is of no use. In the last
 // two cases some records may have been written.
 func (p *Producer) send(ctx context.Context, topic string, records []addressed) error {
@@ -220,16 +234,20 @@ func (p *Producer) send(ctx context.Context, topic string, records []addressed) 
 	if err := p.retry(ctx, topic, ask); err != nil {
 		return err
 	}
-	queues := make([]queue, len(leaders))
-	for i := range records {
-		q := &queues[int(records[i].hash&0x7fffffff)%len(queues)]
-		q.records = append(q.records, records[i].record)
-	}
+	return p.drain(ctx, topic, queuesOf(records, len(leaders)))
+}
+
+// queuesOf deals records to the partitions that they have something for.
+func queuesOf(records []addressed, partitions int) []queue {
+	queues := make([]queue, partitions)
 	for i := range queues {
 		queues[i].partition = int32(i)
 	}
-	queues = slices.DeleteFunc(queues, func(q queue) bool { return len(q.records) == 0 })
-	return p.drain(ctx, topic, queues)
+	for i := range records {
+		q := &queues[records[i].partition(partitions)]
+		q.records = append(q.records, records[i].record)
+	}
+	return slices.DeleteFunc(queues, func(q queue) bool { return len(q.records) == 0 })
 }
 
 // queue is what waits for one partition. Its batches go one after the other.
@@ -242,9 +260,9 @@ type queue struct {
 
 // next cuts the next batch off.
 func (q *queue) next(most int) []Record {
-	size := q.records[0].bytes()
+	size := q.records[0].batched()
 	for q.sent = 1; q.sent < len(q.records); q.sent++ {
-		if size += q.records[q.sent].bytes() + 32; size > most { // 32: a record's lengths, deltas and attributes
+		if size += q.records[q.sent].batched(); size > most {
 			break
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"freshet"
 )
@@ -82,16 +83,13 @@ func TestListsOfAUserLieInTheUsersPartition(t *testing.T) {
 	})
 }
 
-func TestOnlyWhatFailedIsWrittenAgainAndInOrder(t *testing.T) {
-	b := fakeBroker(t)
-	r := newRig(t, b, 3)
-	var produces atomic.Int64
+// refusePartition has the broker write what is for other partitions and turn away what is for this one, as long as away says so.
+func refusePartition(b *broker, part int32, away func() bool) {
 	b.fake.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		b.fake.KeepControl()
 		p := req.(*kmsg.ProduceRequest)
-		const part = 1
 		others := slices.DeleteFunc(slices.Clone(p.Topics[0].Partitions), func(x kmsg.ProduceRequestTopicPartition) bool { return x.Partition == part })
-		if len(others) == len(p.Topics[0].Partitions) || produces.Add(1) > 3 {
+		if len(others) == len(p.Topics[0].Partitions) || !away() {
 			return nil, nil, false
 		}
 		if len(others) > 0 { // the others of the request are written, and the answer does not speak of this one
@@ -107,6 +105,56 @@ func TestOnlyWhatFailedIsWrittenAgainAndInOrder(t *testing.T) {
 		res.Topics = append(res.Topics, rt)
 		return res, nil, true
 	})
+}
+
+// A partition that is away holds up only those who have lists for it, whoever shares their requests, and no list is written twice.
+func TestAPartitionThatIsAwayHoldsUpNobodyElsesLists(t *testing.T) {
+	b := fakeBroker(t)
+	r := newRig(t, b, 2)
+	var back atomic.Bool
+	refusePartition(b, 1, func() bool { return !back.Load() })
+	lists := map[int32][]freshet.Publication{}
+	for i := 0; len(lists[0]) < 20 || len(lists[1]) < 20; i++ {
+		user := fmt.Sprintf("u%d", i)
+		part := int32(partitionOf([]byte(user), 2))
+		lists[part] = append(lists[part], freshet.Publication{UserID: user, Record: []byte(user)})
+	}
+	var held, others errgroup.Group
+	for _, l := range lists[1][:20] {
+		held.Go(func() error { return r.producer.PublishLists(testContext(t), []freshet.Publication{l}) })
+	}
+	for _, l := range lists[0][:20] {
+		others.Go(func() error { return r.producer.PublishLists(testContext(t), []freshet.Publication{l}) })
+	}
+	if err := others.Wait(); err != nil { // while the first twenty wait
+		t.Fatal(err)
+	}
+	if got := r.read(r.name("lists")); len(got) != 20 {
+		t.Fatalf("%d lists while partition 1 is away, want the 20 of partition 0", len(got))
+	}
+	back.Store(true)
+	if err := held.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, rec := range r.read(r.name("lists")) {
+		seen[string(rec.Key)]++
+	}
+	for user, n := range seen {
+		if n != 1 {
+			t.Errorf("list of %s written %d times", user, n)
+		}
+	}
+	if len(seen) != 40 {
+		t.Errorf("lists of %d users, want 40", len(seen))
+	}
+}
+
+func TestOnlyWhatFailedIsWrittenAgainAndInOrder(t *testing.T) {
+	b := fakeBroker(t)
+	r := newRig(t, b, 3)
+	var produces atomic.Int64
+	refusePartition(b, 1, func() bool { return produces.Add(1) <= 3 })
 	var records []Record
 	for i := range 300 {
 		records = append(records, Record{Key: fmt.Appendf(nil, "u%d", i%20), Value: bytes.Repeat([]byte{byte(i)}, 20_000)}) // several batches a partition
