@@ -52,7 +52,7 @@ type KafkaConfig struct {
 	Group       string     `yaml:"group" doc:"consumer group; the lane's name is appended unless it is live"`
 	Start       string     `yaml:"start" doc:"where a group without commits starts: earliest or latest"`
 	Session     Duration   `yaml:"session" doc:"a member silent for this long loses its partitions"`
-	BatchMax    int        `yaml:"batch_max" doc:"events handled as one batch, per partition"`
+	BatchMax    int        `yaml:"batch_max" doc:"events handled as one batch, of one partition or of several"`
 	Linger      Duration   `yaml:"linger" doc:"how long events may wait for others while three or more come within it"`
 	LossWindow  Duration   `yaml:"loss_window" doc:"what the store may forget in a crash: offsets are committed only this long after the save"`
 	Incarnation int        `yaml:"topic_incarnation" doc:"raise by one when the events topic was deleted and created anew"`

@@ -61,7 +61,7 @@ func (e *Engine) mixed() bool {
 }
 
 // chains adds the runs of one task's plan. A change that owes no step (a rejected item) still needs the queries of the present
-// state, and only a step gives them: the window is folded anew, which gives the same state.
+// state, and only a step gives them: the last steps are taken once more, which gives the same state.
 func (e *Engine) chains(list []chain, t *task) []chain {
 	p := t.profile
 	t.queries = nil
@@ -82,11 +82,13 @@ func (e *Engine) chains(list []chain, t *task) []chain {
 	case plan.From != nil:
 		copy(p.State, plan.From)
 	}
-	list = append(list, chain{state: p.State, steps: plan.Steps, gaps: plan.Gaps, half: p.Half, at: plan.At, ask: t})
-	if e.cfg.Late == freshet.Reorder {
-		list[len(list)-1].of = p
+	present := chain{state: p.State, steps: plan.Steps, gaps: plan.Gaps, half: p.Half, at: plan.At, ask: t}
+	if e.cfg.Late != freshet.Reorder { // there is no checkpoint
+		return append(list, present)
 	}
-	if e.cfg.Late == freshet.Reorder && len(plan.Leaving) > 0 {
+	present.of = p
+	list = append(list, present)
+	if len(plan.Leaving) > 0 {
 		if p.Checkpoint == nil {
 			p.Checkpoint = make([]float32, size)
 		}
