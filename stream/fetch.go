@@ -235,8 +235,12 @@ func closeBytes(b kafka.Bytes) {
 	}
 }
 
-// arena hands out memory for keys and values in pieces of 64 KiB, so that a record does not cost two allocations.
-type arena struct{ free []byte }
+// arena hands out memory for keys and values in pieces, so that a record does not cost two allocations. Pieces grow from 1 to 64 KiB: an
+// answer that brings one event, as most do while there is little to do, does not take (and clear, and have collected) memory for hundreds.
+type arena struct {
+	free []byte
+	size int // of the piece taken last
+}
 
 func (m *arena) record(from *kafka.Record, to *Record) (err error) {
 	if to.Key, err = m.read(from.Key); err != nil {
@@ -261,7 +265,8 @@ func (m *arena) read(b kafka.Bytes) ([]byte, error) {
 		return []byte{}, nil // empty is not null
 	}
 	if n > len(m.free) {
-		m.free = make([]byte, max(n, 64<<10))
+		m.size = min(max(2*m.size, 1<<10), 64<<10)
+		m.free = make([]byte, max(n, m.size))
 	}
 	out := m.free[:n:n]
 	m.free = m.free[n:]
