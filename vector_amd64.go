@@ -6,6 +6,7 @@ var wide = hasWide()
 func hasWide() bool {
 	const (
 		fma     = 1 << 12 // leaf 1, ecx
+		popcnt  = 1 << 23
 		osxsave = 1 << 27
 		avx     = 1 << 28
 		avx2    = 1 << 5 // leaf 7, ebx
@@ -14,7 +15,7 @@ func hasWide() bool {
 	if most, _, _, _ := cpuid(0, 0); most < 7 {
 		return false
 	}
-	if _, _, c, _ := cpuid(1, 0); c&(fma|osxsave|avx) != fma|osxsave|avx {
+	if _, _, c, _ := cpuid(1, 0); c&(fma|popcnt|osxsave|avx) != fma|popcnt|osxsave|avx {
 		return false
 	}
 	if _, b, _, _ := cpuid(7, 0); b&avx2 == 0 {
@@ -27,6 +28,11 @@ func hasWide() bool {
 //
 //go:noescape
 func dotWide(x, y *float32, n int) float32
+
+// aboveWide is Above of the first n values; n is a multiple of 8, and at has room for n + 8.
+//
+//go:noescape
+func aboveWide(values *float32, n int, floor float32, at *int32, which *[256]uint64) int
 
 func cpuid(leaf, sub uint32) (a, b, c, d uint32)
 

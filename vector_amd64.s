@@ -52,6 +52,42 @@ sum:
 	VZEROUPPER
 	RET
 
+// func aboveWide(values *float32, n int, floor float32, at *int32, which *[256]uint64) int
+//
+// For each eight values: the eight bits of the comparison choose which of the places 0..7 stand first in a vector (which), all eight are
+// written, and only as many count. No branch depends on the values.
+TEXT ·aboveWide(SB), NOSPLIT, $0-48
+	MOVQ         values+0(FP), SI
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS floor+16(FP), Y0
+	MOVQ         at+24(FP), DI
+	MOVQ         which+32(FP), R9
+	MOVQ         DI, R8
+	MOVL         $8, AX
+	VMOVD        AX, X3
+	VPBROADCASTD X3, Y3 // 8 each
+	VPXOR        Y4, Y4, Y4 // place of the first of the eight, each
+	LEAQ         (SI)(CX*4), CX
+
+look:
+	VMOVUPS   (SI), Y1
+	VCMPPS    $0x1e, Y0, Y1, Y2 // greater than, ordered, quiet
+	VMOVMSKPS Y2, BX
+	VPMOVZXBD (R9)(BX*8), Y5
+	VPADDD    Y4, Y5, Y5
+	VMOVDQU   Y5, (DI)
+	POPCNTL   BX, BX
+	LEAQ      (DI)(BX*4), DI
+	VPADDD    Y3, Y4, Y4
+	ADDQ      $32, SI
+	CMPQ      SI, CX
+	JLT       look
+	SUBQ      R8, DI
+	SHRQ      $2, DI
+	MOVQ      DI, ret+40(FP)
+	VZEROUPPER
+	RET
+
 // func cpuid(leaf, sub uint32) (a, b, c, d uint32)
 TEXT ·cpuid(SB), NOSPLIT, $0-24
 	MOVL leaf+0(FP), AX

@@ -3,6 +3,7 @@ package freshet
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -28,6 +29,37 @@ func TestDotIsTheProduct(t *testing.T) {
 	}
 	if nan := []float32{0, 0, float32(math.NaN()), 0, 0, 0, 0, 0}; Dot(nan, nan) == Dot(nan, nan) {
 		t.Error("a value that is no number was lost")
+	}
+}
+
+// Above finds the same places as a plain loop, whatever the length, the alignment, and values that are no numbers.
+func TestAboveFindsWhatIsGreater(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 2))
+	memory := make([]float32, 400)
+	for turn := range 2000 {
+		for i := range memory {
+			memory[i] = float32(r.IntN(9) - 4)
+			if r.IntN(20) == 0 {
+				memory[i] = []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), -0.0, -math.MaxFloat32}[r.IntN(5)]
+			}
+		}
+		n, begin := r.IntN(300), r.IntN(9)
+		values, floor := memory[begin:begin+n], []float32{0, -4, 4, 2, -math.MaxFloat32, float32(math.Inf(1)), float32(math.NaN())}[turn%7]
+		var want []int32
+		for i, v := range values {
+			if v > floor {
+				want = append(want, int32(i))
+			}
+		}
+		at := make([]int32, n+AboveRoom+1)
+		at[n+AboveRoom] = -7
+		got := at[:Above(values, floor, at)]
+		if !slices.Equal(got, want) {
+			t.Fatalf("above %v of %v: %v, want %v", floor, values, got, want)
+		}
+		if at[n+AboveRoom] != -7 {
+			t.Fatalf("wrote behind the %d-th and its room", n)
+		}
 	}
 }
 

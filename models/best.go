@@ -3,6 +3,8 @@ package models
 import (
 	"math"
 	"slices"
+
+	"freshet"
 )
 
 // best keeps the k highest of the scores that it is shown, equal ones in the order of rows. Most scores lie below the floor and cost one
@@ -13,7 +15,11 @@ type best struct {
 	floor float32  // scores that are not above it are of no use any more
 	keys  []uint64 // in no order
 	taste []float32
+	above [glance + freshet.AboveRoom]int32
 }
+
+// glance is how many scores are compared with the floor at once.
+const glance = 256
 
 // A key orders like score and, for equal scores, like the row from its end: the highest key is the best.
 
@@ -57,14 +63,16 @@ func (b *best) take(scores []float32, row int32) {
 
 func (b *best) gather(scores []float32, row int32) {
 	full := 2*b.k + 64
-	floor := b.floor
-	for i, s := range scores {
-		if s > floor {
-			if b.keys = append(b.keys, pack(s, row+int32(i))); len(b.keys) == full {
-				b.thin()
-				floor = b.floor
+	for len(scores) > 0 {
+		now := scores[:min(len(scores), glance)]
+		for _, at := range b.above[:freshet.Above(now, b.floor, b.above[:])] {
+			if now[at] > b.floor { // which has risen since, perhaps
+				if b.keys = append(b.keys, pack(now[at], row+at)); len(b.keys) == full {
+					b.thin()
+				}
 			}
 		}
+		scores, row = scores[len(now):], row+int32(len(now))
 	}
 }
 
