@@ -26,16 +26,27 @@ type Candidate struct {
 
 // BestFirst sorts by score, highest first; equal ones stay as they stood.
 func BestFirst[T any, S float32 | float64](list []T, score func(*T) S) {
-	slices.SortStableFunc(list, func(a, b T) int {
-		switch x, y := score(&a), score(&b); {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
+	if len(list) > fewItems {
+		slices.SortStableFunc(list, func(a, b T) int {
+			switch x, y := score(&a), score(&b); {
+			case x > y:
+				return -1
+			case x < y:
+				return 1
+			}
+			return 0
+		})
+		return
+	}
+	for i := 1; i < len(list); i++ {
+		for j := i; j > 0 && score(&list[j]) > score(&list[j-1]); j-- {
+			list[j], list[j-1] = list[j-1], list[j]
 		}
-		return 0
-	})
+	}
 }
+
+// fewItems is how long a list is sorted in place: a sort that compares copies takes memory for each of them. Reasons are two or three.
+const fewItems = 12
 
 // Opinion is what one source makes of one subject, for sources that answer from memory: what they work out to propose also scores
 // and explains. It is used by one goroutine; what it returns is valid until Close.

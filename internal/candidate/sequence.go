@@ -92,11 +92,15 @@ func (*Sequence) Estimates() bool { return true }
 func (s *Sequence) Because(who *freshet.Subject, items []freshet.Ref) []string {
 	w := who.Profile.Window
 	w = w[max(0, len(w)-explainHistory):]
-	history := make([][]float32, len(w))
+	var history [explainHistory][]float32
 	for i := range w {
-		if w[i].Vector != freshet.Unknown {
-			history[i], _ = s.index.Vector(w[i].ItemID)
+		if w[i].Vector == freshet.Unknown {
+			continue
 		}
+		if w[i].Number == 0 {
+			w[i].Number = s.index.Number(w[i].ItemID)
+		}
+		history[i], _ = s.index.VectorOf(freshet.Ref{ItemID: w[i].ItemID, Number: w[i].Number})
 	}
 	out := make([]string, len(items))
 	for n, item := range items {
