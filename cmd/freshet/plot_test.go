@@ -40,7 +40,7 @@ func wantInPlot(t *testing.T, svg string, labels ...string) {
 // A file that cannot be drawn to is refused before anything is opened: the bundle that is named is not there, and nobody notices.
 func TestPlotIsRefusedBeforeAnythingIsMeasured(t *testing.T) {
 	away := filepath.Join(t.TempDir(), "away", "x.svg")
-	for _, verb := range []string{"eval loo --data x"} {
+	for _, verb := range []string{"bench pipeline", "bench step", "bench index", "eval loo --data x"} {
 		for file, want := range map[string]string{"x.jpg": "neither .png nor .svg", away: "no such file"} {
 			root := newRoot()
 			root.SetArgs(append(strings.Fields(verb), "--plot", file, "--set", "model.bundle=not-there"))
