@@ -94,26 +94,27 @@ func rateBar(perSecond, us float64, c plot.Colour, breaks bool) plot.Bar {
 
 func count(n int) string { return plot.Number(float64(n), 0) }
 
-// stepFigure draws the ratios to a window that is just full, and what is stored, of one or several histories.
+// stepFigure draws the ratios to a window that is just full, and what is stored, of one or several histories. What the model takes alone does
+// not depend on the history; it is that of the first run.
 func stepFigure(users int, runs []stepResult) *plot.Figure {
 	first := runs[0]
 	histories := make([]string, len(runs))
 	ratio := plot.Panel{Title: fmt.Sprintf("CPU an event, ratio to history %s: median, 95 %% interval", count(first.BaseHistory)), Share: 3,
-		Keys: []plot.Key{{Name: "0.95 to 1.05", Colour: plot.Shaded}}, X: plot.Axis{Name: "history; CPU us an event / at " + count(first.BaseHistory)}, Y: plot.Axis{Covers: []float64{.9, 1.1}}, Shade: &[2]float64{.95, 1.05}}
+		Keys: []plot.Key{{Name: "0.95 to 1.05", Colour: plot.Shaded}}, X: plot.Axis{Name: "history; CPU of an event / at " + count(first.BaseHistory)}, Y: plot.Axis{Covers: []float64{.9, 1.1}}, Shade: &[2]float64{.95, 1.05}}
 	size := plot.Panel{Title: "bytes of a stored profile", Share: 2, X: plot.Axis{Name: "history"}, Places: []string{count(first.BaseHistory)},
 		Bars: []plot.Bar{{Value: first.BaseBytes, Lines: []string{plot.Number(first.BaseBytes, 0)}, Colour: plot.Muted}}}
 	points := plot.Series{Colour: plot.Pick(0), Lone: true}
 	for i, r := range runs {
 		histories[i] = count(r.History)
-		ratio.Places = append(ratio.Places, fmt.Sprintf("%s\n%.1f / %.1f us", histories[i], r.Cost, r.BaseCost))
+		ratio.Places = append(ratio.Places, fmt.Sprintf("%s\n[%.3f, %.3f]\n%.1f / %.1f us", histories[i], r.Interval[0], r.Interval[1], r.Cost, r.BaseCost))
 		points.Points = append(points.Points, plot.Point{X: float64(i), Y: r.Ratio, Interval: r.Interval[:], Label: fmt.Sprintf("%.3f", r.Ratio)})
 		size.Places = append(size.Places, histories[i])
 		size.Bars = append(size.Bars, plot.Bar{Value: r.ProfileBytes, Lines: []string{plot.Number(r.ProfileBytes, 0)}, Colour: plot.Pick(0)})
 	}
 	ratio.Series = []plot.Series{points}
 	return &plot.Figure{Title: fmt.Sprintf("bench step: %s, %s items, %s users, history %s", first.model, count(first.items), count(users), strings.Join(histories, ", ")),
-		Notes: []string{fmt.Sprintf("%s pairs; %.3g %% late, %.3g %% of one user; the model alone %.1f us an event, encoding the last %d anew %.0f us: %.0f times as much",
-			count(first.Pairs), 100*first.Late, 100*first.Hot, first.Step, first.Window, first.Reencode, first.Times)},
+		Notes: []string{fmt.Sprintf("%s pairs; %.3g %% late, %.3g %% of one user; the model alone %.1f us an event, encoding the last %d anew %s us: %.0f times as much",
+			count(first.Pairs), 100*first.Late, 100*first.Hot, first.Step, first.Window, plot.Number(first.Reencode, 0), first.Times)},
 		Panels: []plot.Panel{ratio, size}}
 }
 
@@ -136,7 +137,7 @@ func indexFigure(r indexResult) *plot.Figure {
 		line.Points = append(line.Points, plot.Point{X: float64(at.Probes), Y: at.Recall})
 	}
 	chosen := plot.Series{Colour: plot.Pick(1), Points: []plot.Point{{X: float64(r.Probes), Y: r.Recall, Label: fmt.Sprintf("%s: %.4f", count(r.Probes), r.Recall)}}}
-	f.Panels = append(f.Panels, plot.Panel{Title: "recall@100", Share: 3, X: plot.Axis{Name: fmt.Sprintf("cells looked into, of %s", count(r.Cells)), Log: true},
+	f.Panels = append(f.Panels, plot.Panel{Title: "recall@100", Share: 3, X: plot.Axis{Name: fmt.Sprintf("cells looked into, of %s", count(r.Cells)), Log: true}, Y: plot.Axis{Covers: []float64{1}},
 		Series: []plot.Series{line, chosen}, Keys: []plot.Key{{Name: "chosen by the index", Colour: chosen.Colour}}})
 	return f
 }
