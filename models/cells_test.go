@@ -130,3 +130,19 @@ func TestScoresDoNotDependOnTheCompanyOfAQuery(t *testing.T) {
 		}
 	}
 }
+
+// What is found grows with the cells that are looked into, and whatever number is asked for is one that there is.
+func TestLookIntoSetsHowManyCells(t *testing.T) {
+	x := largeIndex(t, 1500, 100, .99)
+	_, all := x.Cells()
+	for asked, want := range map[int]int{-1: 1, 1: 1, 3: 3, all: all, all + 7: all} {
+		x.LookInto(asked)
+		if got, _ := x.Cells(); got != want {
+			t.Errorf("asked for %d of %d cells: %d", asked, all, got)
+		}
+	}
+	whole := largeIndex(t, 1500, -1, 0)
+	if whole.LookInto(3); whole.current.Load().generation.cells.centres != nil {
+		t.Error("cells where there are none")
+	}
+}

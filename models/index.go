@@ -344,6 +344,14 @@ func (x *Index) Cells() (probes, of int) {
 	return int(c.probes.Load()), c.len()
 }
 
+// LookInto has searches look into that many cells, at least one, until the number is found anew; where everything is scored it changes
+// nothing. Serving needs it never, measurements may.
+func (x *Index) LookInto(probes int) {
+	if c := x.current.Load().generation.cells; c != nil && c.centres != nil {
+		c.probes.Store(int32(min(max(probes, 1), c.len())))
+	}
+}
+
 // Settle does now what is otherwise done in the background, and waits for it: the newest items are written into the matrix, and where
 // that is divided, the number of cells to look into is found for the queries asked lately. Serving needs it never, tests and evaluation may.
 func (x *Index) Settle(ctx context.Context) error {

@@ -24,6 +24,7 @@ type indexOptions struct {
 	recall                float64
 	each                  time.Duration
 	seed                  uint64
+	plot                  string // file of the picture; "" = none
 }
 
 func newBenchIndexCommand(g *globals, asJSON *bool) *cobra.Command {
@@ -32,7 +33,7 @@ func newBenchIndexCommand(g *globals, asJSON *bool) *cobra.Command {
 		Long: "Fills two indexes with the same made-up vectors, one that scores everything and one that divides its rows into cells, and searches\n" +
 			"both for the 100 best items, from as many goroutines as there are cores. Vectors lie in clusters of Zipf sizes in a space whose\n" +
 			"directions matter less and less, as those of trained item matrices do (deployments/bench/bundle.py); a query lies between two items of a\n" +
-			"cluster, with noise. Recall is the share of the exact 100 best that are found.",
+			"cluster, with noise. Recall is the share of the exact 100 best that are found; with --plot also for other numbers of cells.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, log, err := g.load()
@@ -42,11 +43,17 @@ func newBenchIndexCommand(g *globals, asJSON *bool) *cobra.Command {
 			if o.items < 100 || o.batch < 1 || o.queries < 1 {
 				return errors.New("--items: at least 100; --batch, --queries: at least 1")
 			}
+			if err := checkPlot(o.plot); err != nil {
+				return err
+			}
 			out, err := benchIndex(cmd.Context(), cfg, o, log)
 			if err != nil {
 				return err
 			}
-			return printIndex(cmd.OutOrStdout(), out, *asJSON)
+			if err := printIndex(cmd.OutOrStdout(), out, *asJSON); err != nil {
+				return err
+			}
+			return drawPlot(o.plot, indexFigure(out))
 		}}
 	f := cmd.Flags()
 	f.IntVar(&o.items, "items", o.items, "items of the catalogue")
@@ -55,6 +62,7 @@ func newBenchIndexCommand(g *globals, asJSON *bool) *cobra.Command {
 	f.Float64Var(&o.recall, "recall", o.recall, "share of the 100 best items that must be found")
 	f.DurationVar(&o.each, "for", o.each, "how long each of the two is measured")
 	f.Uint64Var(&o.seed, "seed", o.seed, "seed of vectors and queries")
+	plotFlag(f, &o.plot)
 	return cmd
 }
 
@@ -70,6 +78,16 @@ type indexResult struct {
 	Probes    int     `json:"probes"` // cells that a query looks into
 	Build     float64 `json:"build_s"`
 	Batch     int     `json:"batch"`
+
+	ByProbes []probesResult `json:"by_probes,omitempty"` // with --plot
+
+	model string // whose width the vectors have
+}
+
+// probesResult is what is found by looking into that many cells.
+type probesResult struct {
+	Probes int     `json:"probes"`
+	Recall float64 `json:"recall100"`
 }
 
 // benchIndex measures the two indexes one after the other.
@@ -87,7 +105,7 @@ func benchIndex(ctx context.Context, cfg Config, o indexOptions, log *zap.Logger
 	space := newBenchSpace(o.items, bundle.Dim(), o.seed)
 	asked := space.queries(o.queries)
 	warm := space.queries(o.batch * 256) // other queries than those that recall is measured on
-	out.Items, out.Batch = o.items, o.batch
+	out.Items, out.Batch, out.model = o.items, o.batch, bundle.ID()
 
 	log.Info("exact")
 	exact, _, err := openBenchIndex(ctx, bundle, space, models.IndexConfig{ExactUpTo: -1}, nil, o.batch)
@@ -115,8 +133,29 @@ func benchIndex(ctx context.Context, cfg Config, o indexOptions, log *zap.Logger
 		return out, err
 	}
 	out.Recall = round(overlap(want, got), 4)
-	out.PerSecond, out.Own, err = searchFor(ctx, divided, warm, o)
+	if out.PerSecond, out.Own, err = searchFor(ctx, divided, warm, o); err != nil || o.plot == "" {
+		return out, err
+	}
+	out.ByProbes, err = recallByProbes(ctx, divided, asked, want)
 	return out, err
+}
+
+// recallByProbes looks into 1, 2, 4, ... cells until hardly anything is missed; nil where everything is scored.
+func recallByProbes(ctx context.Context, x *models.Index, asked []float32, want freshet.Hits) (out []probesResult, err error) {
+	_, of := x.Cells()
+	for probes := 1; of > 0; probes *= 2 {
+		x.LookInto(probes)
+		got, err := x.Search(ctx, asked, 100)
+		if err != nil {
+			return nil, err
+		}
+		recall := overlap(want, got)
+		out = append(out, probesResult{min(probes, of), round(recall, 4)})
+		if recall >= .9995 || probes >= of {
+			break
+		}
+	}
+	return out, nil
 }
 
 // openBenchIndex fills an index and has it find its cells for the queries that it will be asked.

@@ -34,6 +34,7 @@ type pipelineOptions struct {
 	profile string
 	floors  bool
 	servers []int
+	plot    string // file of the picture; "" = none
 }
 
 func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
@@ -56,7 +57,10 @@ func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
 			if err := b.run(cmd.Context()); err != nil {
 				return err
 			}
-			return b.print(cmd.OutOrStdout(), *asJSON)
+			if err := b.print(cmd.OutOrStdout(), *asJSON); err != nil {
+				return err
+			}
+			return drawPlot(o.plot, b.figure())
 		}}
 	f := cmd.Flags()
 	f.IntVar(&o.users, "users", o.users, "users with full histories")
@@ -69,6 +73,7 @@ func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
 	f.StringVar(&o.profile, "cpuprofile", "", "write a pprof CPU profile of the full-speed part to this file")
 	f.IntSliceVar(&o.servers, "pids", nil, "process ids of Redis and Kafka on this machine, whose processor time is told too")
 	f.BoolVar(&o.floors, "floors", o.floors, "measure the floors too")
+	plotFlag(f, &o.plot)
 	return cmd
 }
 
@@ -91,11 +96,12 @@ type pipelineBench struct {
 	floors map[string]benchCost
 	rungs  []*rung
 	items  int
+	model  string // its name
 }
 
 // newPipelineBench gives the run names of its own and refuses servers that are not on this machine.
 func newPipelineBench(cfg Config, o pipelineOptions, log *zap.Logger) (*pipelineBench, error) {
-	if err := onThisMachine(cfg); err != nil {
+	if err := errors.Join(checkPlot(o.plot), onThisMachine(cfg)); err != nil {
 		return nil, err
 	}
 	if len(o.servers) != 0 && len(o.servers) != 2 {
@@ -147,7 +153,7 @@ func (b *pipelineBench) prepare(ctx context.Context, w *worker) (err error) {
 		return err
 	}
 	items := w.first().bundle.Items()
-	b.items = len(items)
+	b.items, b.model = len(items), w.first().bundle.ID()
 	if err := publishBareItems(ctx, b.send, items); err != nil {
 		return err
 	}

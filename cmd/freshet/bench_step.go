@@ -22,10 +22,12 @@ type stepOptions struct {
 	history, window, users, pairs int
 	late, hot                     float64
 	seed                          uint64
+	plot                          string // file of the picture; "" = none
 }
 
 func newBenchStepCommand(g *globals, asJSON *bool) *cobra.Command {
-	o := stepOptions{history: 10_000, window: 200, users: 16, pairs: 1000, seed: 1}
+	histories := []int{10_000}
+	o := stepOptions{window: 200, users: 16, pairs: 1000, seed: 1}
 	cmd := &cobra.Command{Use: "step", Short: "Measure what an event costs a user with a long history, beside one whose window is just full",
 		Long: "Two groups of users, one with as many events behind them as the window holds and one more, one with --history, of which the last are the\n" +
 			"same. Both get the same events, in interleaved pairs, through the engine that serves, each time from the same stored profile: load,\n" +
@@ -40,23 +42,33 @@ func newBenchStepCommand(g *globals, asJSON *bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.history < 1 || o.window < 1 || o.users < 1 || o.pairs < 2 || o.late < 0 || o.late > 1 || o.hot < 0 || o.hot > 1 {
+			if len(histories) == 0 || slices.Min(histories) < 1 || o.window < 1 || o.users < 1 || o.pairs < 2 || o.late < 0 || o.late > 1 || o.hot < 0 || o.hot > 1 {
 				return errors.New("--history, --window, --users: at least 1; --pairs: at least 2; --late, --hot: 0 to 1")
 			}
-			out, err := benchStep(cmd.Context(), cfg, o, log)
-			if err != nil {
+			if err := checkPlot(o.plot); err != nil {
 				return err
 			}
-			return printStep(cmd.OutOrStdout(), out, *asJSON)
+			runs := make([]stepResult, len(histories))
+			for i, history := range histories {
+				o.history = history
+				if runs[i], err = benchStep(cmd.Context(), cfg, o, log); err != nil {
+					return err
+				}
+				if err := printStep(cmd.OutOrStdout(), runs[i], *asJSON); err != nil {
+					return err
+				}
+			}
+			return drawPlot(o.plot, stepFigure(o.users, runs))
 		}}
 	f := cmd.Flags()
-	f.IntVar(&o.history, "history", o.history, "events behind a user of the second group")
+	f.IntSliceVar(&histories, "history", histories, "events behind a user of the second group; several are measured one after the other, each against a group of its own, and printed one a line")
 	f.IntVar(&o.window, "window", o.window, "items that are encoded anew for comparison")
 	f.IntVar(&o.users, "users", o.users, "users in a group, and so in a batch")
 	f.IntVar(&o.pairs, "pairs", o.pairs, "interleaved pairs")
 	f.Float64Var(&o.late, "late", o.late, "share of late events")
 	f.Float64Var(&o.hot, "hot", o.hot, "share of the events that one user has")
 	f.Uint64Var(&o.seed, "seed", o.seed, "seed of who meets what")
+	plotFlag(f, &o.plot)
 	return cmd
 }
 
@@ -78,6 +90,9 @@ type stepResult struct {
 	Late         float64    `json:"late"`
 	Hot          float64    `json:"hot"`
 	Pairs        int        `json:"pairs"`
+
+	model string
+	items int
 }
 
 // still is a store whose profiles never change: every save is taken and forgotten, so that each measurement begins where the one
@@ -142,7 +157,8 @@ func benchStep(ctx context.Context, cfg Config, o stepOptions, log *zap.Logger) 
 		return out, err
 	}
 	b.cfg.HotFor = 0
-	out = stepResult{History: o.history, BaseHistory: b.cfg.MaxHistory + 1, Window: o.window, Late: o.late, Hot: o.hot, Pairs: o.pairs, StateBytes: 4 * b.bundle.StateSize()}
+	out = stepResult{History: o.history, BaseHistory: b.cfg.MaxHistory + 1, Window: o.window, Late: o.late, Hot: o.hot, Pairs: o.pairs, StateBytes: 4 * b.bundle.StateSize(),
+		model: b.bundle.ID(), items: len(b.bundle.Items())}
 	if b.cfg.Half {
 		out.StateBytes /= 2
 	}

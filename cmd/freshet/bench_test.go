@@ -10,6 +10,7 @@ import (
 
 	"freshet"
 	"freshet/internal/embedded"
+	"freshet/models"
 )
 
 // The whole of `bench pipeline` against the servers inside the process: every event is handled, lists come, every floor works, and the
@@ -132,5 +133,52 @@ func TestBenchIndexFindsWhatTheExactSearchFinds(t *testing.T) {
 	}
 	if r.Recall != 1 || r.Cells != 0 || r.PerSecond <= 0 || r.Exact <= 0 {
 		t.Errorf("3,000 items are scored whole: %+v", r)
+	}
+}
+
+// Looking into more cells finds no less, and into enough of them nearly everything.
+func TestBenchIndexTellsWhatFewerCellsFind(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.resolvePaths()
+	if cfg.Model.Library == "" {
+		unavailable(t, "ONNX Runtime was not found: run make setup")
+	}
+	rt, err := models.NewRuntime(models.Config{Library: cfg.Model.Library, Device: "cpu", Threads: 1}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rt.Close()
+	bundle, err := models.OpenBundle(rt, "../../models/bundles/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bundle.Close()
+	space := newBenchSpace(2000, bundle.Dim(), 1)
+	asked := space.queries(20)
+	exact, _, err := openBenchIndex(t.Context(), bundle, space, models.IndexConfig{ExactUpTo: -1}, nil, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exact.Close()
+	want, err := exact.Search(t.Context(), asked, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := recallByProbes(t.Context(), exact, asked, want); err != nil || out != nil {
+		t.Errorf("where everything is scored: %v, %v", out, err)
+	}
+	divided, _, err := openBenchIndex(t.Context(), bundle, space, models.IndexConfig{ExactUpTo: 100, Recall: .9}, nil, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer divided.Close()
+	out, err := recallByProbes(t.Context(), divided, asked, want)
+	if err != nil || len(out) < 3 || out[0].Probes != 1 || out[0].Recall >= .9 || out[len(out)-1].Recall < .9995 {
+		t.Fatalf("%v, %v", out, err)
+	}
+	for i := range out[1:] {
+		if out[i+1].Recall < out[i].Recall || out[i+1].Probes <= out[i].Probes {
+			t.Errorf("%v", out)
+		}
 	}
 }

@@ -53,7 +53,7 @@ func newEvalCommand(g *globals) *cobra.Command {
 	f.Float64Var(&o.weight, "weight", o.weight, "weight of the counts in a fusion, instead of one chosen on validation")
 	f.IntVar(&o.k, "k", o.k, "places of the lists; at least 50")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
-	f.StringVar(&o.plot, "plot", "", "draw the result to this .png or .svg file")
+	plotFlag(f, &o.plot)
 	f.StringVar(&o.save, "save", "", "keep the ranks in this file, for freshet eval compare")
 	cmd.AddCommand(newTuneCommand(g, o), newReasonsCommand(g, o), newCompareCommand(), newOffPolicyCommand(g))
 	loo := &cobra.Command{Use: "loo", Short: "Leave-one-out: the last event of every user is hidden and ranked", Args: cobra.NoArgs,
@@ -116,6 +116,9 @@ func openEvaluation(g *globals, o *evalOptions) (*evaluation, error) {
 		return nil, fmt.Errorf("--k %d: use 50 to 5000", o.k)
 	}
 	if err := checkSources(o.sources); err != nil {
+		return nil, err
+	}
+	if err := checkPlot(o.plot); err != nil {
 		return nil, err
 	}
 	cfg, log, err := g.load()
@@ -280,11 +283,11 @@ func (e *evaluation) show(w io.Writer, r *evaluate.Report) error {
 		}
 	}
 	if e.o.plot != "" {
-		f, err := os.Create(e.o.plot)
+		f, err := evalFigure(r)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(r.Plot(f, e.o.plot), f.Close()); err != nil {
+		if err := f.Save(e.o.plot); err != nil {
 			return err
 		}
 	}

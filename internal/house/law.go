@@ -36,7 +36,7 @@ var rooms = map[string][]string{
 	"github.com/klauspost/compress":           {"internal/dataset"},
 	"github.com/parquet-go":                   {"internal/dataset"},
 	"github.com/expr-lang/expr":               {"internal/recommend"}, // rules over item fields
-	"golang.org/x/image":                      {"internal/evaluate"},
+	"golang.org/x/image":                      {"internal/plot"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"internal/demo"},
 	"golang.org/x/term":                       {"internal/demo", "cmd/freshet"},
 	"golang.org/x/sync":                       {"cmd/freshet"},

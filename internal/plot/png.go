@@ -1,4 +1,4 @@
-package evaluate
+package plot
 
 import (
 	"image"
@@ -14,9 +14,6 @@ import (
 	"golang.org/x/image/math/fixed"
 	"golang.org/x/image/vector"
 )
-
-// bandOpacity is how strongly intervals are filled.
-const bandOpacity = 0.13
 
 // raster is a canvas that writes itself as PNG, at twice the size in pixels so that it is sharp on dense screens.
 type raster struct {
@@ -36,8 +33,8 @@ func newPNG(width, height int) (*raster, error) {
 	return &raster{img: img, font: f}, nil
 }
 
-func (c colour) rgba(opacity float64) color.Color {
-	return color.NRGBA{c.r, c.g, c.b, uint8(math.Round(255 * opacity))}
+func (c Colour) rgba(opacity float64) color.Color {
+	return color.NRGBA{c.R, c.G, c.B, uint8(math.Round(255 * opacity))}
 }
 
 // fill paints the polygon.
@@ -63,7 +60,7 @@ func (r *raster) fill(points []point, c color.Color) {
 	v.Draw(r.img, box, image.NewUniform(c), image.Point{})
 }
 
-func (r *raster) line(points []point, c colour, width float64) {
+func (r *raster) line(points []point, c Colour, width float64) {
 	for i := 1; i < len(points); i++ {
 		a, b := points[i-1], points[i]
 		length := math.Hypot(b.x-a.x, b.y-a.y)
@@ -78,9 +75,9 @@ func (r *raster) line(points []point, c colour, width float64) {
 	}
 }
 
-func (r *raster) band(points []point, c colour) { r.fill(points, c.rgba(bandOpacity)) }
+func (r *raster) area(points []point, c Colour, opacity float64) { r.fill(points, c.rgba(opacity)) }
 
-func (r *raster) dot(at point, radius float64, c colour) {
+func (r *raster) dot(at point, radius float64, c Colour) {
 	var circle []point
 	for i := range 16 {
 		a := 2 * math.Pi * float64(i) / 16
@@ -89,7 +86,7 @@ func (r *raster) dot(at point, radius float64, c colour) {
 	r.fill(circle, c.rgba(1))
 }
 
-func (r *raster) text(at point, s string, size float64, where anchor, c colour) {
+func (r *raster) text(at point, s string, size float64, where anchor, c Colour) {
 	face, err := opentype.NewFace(r.font, &opentype.FaceOptions{Size: size * density, DPI: 72, Hinting: font.HintingNone})
 	if err != nil {
 		return // only for sizes that cannot be

@@ -1,4 +1,4 @@
-package evaluate
+package plot
 
 import (
 	"encoding/xml"
@@ -17,7 +17,7 @@ func newSVG(width, height int) *svg {
 	return s
 }
 
-func (c colour) hex() string { return fmt.Sprintf("#%02x%02x%02x", c.r, c.g, c.b) }
+func (c Colour) hex() string { return fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B) }
 
 func path(points []point) string {
 	var b strings.Builder
@@ -30,19 +30,19 @@ func path(points []point) string {
 	return b.String()
 }
 
-func (s *svg) line(points []point, c colour, width float64) {
+func (s *svg) line(points []point, c Colour, width float64) {
 	fmt.Fprintf(&s.b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="%g" stroke-linejoin="round"/>`+"\n", path(points), c.hex(), width)
 }
 
-func (s *svg) band(points []point, c colour) {
-	fmt.Fprintf(&s.b, `<polygon points="%s" fill="%s" fill-opacity="%g"/>`+"\n", path(points), c.hex(), bandOpacity)
+func (s *svg) area(points []point, c Colour, opacity float64) {
+	fmt.Fprintf(&s.b, `<polygon points="%s" fill="%s" fill-opacity="%g"/>`+"\n", path(points), c.hex(), opacity)
 }
 
-func (s *svg) dot(at point, radius float64, c colour) {
+func (s *svg) dot(at point, radius float64, c Colour) {
 	fmt.Fprintf(&s.b, `<circle cx="%.1f" cy="%.1f" r="%g" fill="%s"/>`+"\n", at.x, at.y, radius, c.hex())
 }
 
-func (s *svg) text(at point, text string, size float64, where anchor, c colour) {
+func (s *svg) text(at point, text string, size float64, where anchor, c Colour) {
 	fmt.Fprintf(&s.b, `<text x="%.1f" y="%.1f" font-size="%g" text-anchor="%s" fill="%s">`, at.x, at.y, size, [...]string{"start", "middle", "end"}[where], c.hex())
 	xml.EscapeText(&s.b, []byte(text))
 	s.b.WriteString("</text>\n")
