@@ -242,6 +242,8 @@ type rung struct {
 	Lists float64 `json:"lists_per_event"`
 	Own   float64 `json:"cpu_us_per_event"` // the worker and the sender
 
+	Cost benchCost `json:"cost"` // what everybody took for an event, the sender's part included
+
 	first int       // number of its first event
 	began time.Time // when that one was due
 	times *demo.Freshness
@@ -274,7 +276,7 @@ func (b *pipelineBench) hold(ctx context.Context, rate int) error {
 	r := &rung{Rate: rate, first: b.load.n, began: time.Now().Add(100 * time.Millisecond), times: demo.NewFreshness()}
 	b.ladder.Store(r)
 	defer b.ladder.Store(nil)
-	before := takePoint()
+	before := b.point(r)
 	if err := b.sendAt(ctx, r); err != nil {
 		return err
 	}
@@ -282,13 +284,19 @@ func (b *pipelineBench) hold(ctx context.Context, rate int) error {
 	if err := b.await(ctx, int64(b.load.n)); err != nil {
 		return err
 	}
-	after := takePoint()
+	r.Cost = costBetween(before, b.point(r))
 	ms := func(q float64) float64 { return round(float64(r.times.Quantile(q).Microseconds())/1000, 2) }
 	r.P50, r.P90, r.P99, r.P999, r.Max = ms(.5), ms(.9), ms(.99), ms(.999), ms(1)
-	r.Lists = round(float64(r.lists.Load())/float64(max(r.Sent, 1)), 3)
-	r.Own = round(float64((after.own-before.own).Microseconds())/float64(max(r.Sent, 1)), 1)
+	r.Lists, r.Own = r.Cost.Lists, r.Cost.Own
 	b.rungs = append(b.rungs, r)
 	return nil
+}
+
+// point is what has been used up to now, and what the rung has brought.
+func (b *pipelineBench) point(r *rung) benchPoint {
+	p := takePoint()
+	p.servers, p.handled, p.lists = timesOf(b.o.servers), r.heads.Load(), r.lists.Load()
+	return p
 }
 
 // sendTick is how long the sender gathers what is due. Many producers do that for longer (linger.ms); it counts as waiting.
