@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -84,6 +85,7 @@ type onCluster struct {
 	users    []string
 	log      []freshet.Event
 	sent     int
+	items    []string
 }
 
 func startOnCluster(t *testing.T) *onCluster {
@@ -119,6 +121,9 @@ func startOnCluster(t *testing.T) *onCluster {
 	}
 	if err := c.producer.PublishItems(t.Context(), changes); err != nil {
 		t.Fatal(err)
+	}
+	for i := range items {
+		c.items = append(c.items, items[i].ItemID)
 	}
 	c.makeLog(items)
 	startWorker(t, c.env)
@@ -345,4 +350,49 @@ func (c *onCluster) expectLanes(t *testing.T) {
 	if err != nil || behind > 0 {
 		t.Errorf("%d lists are still the former lane's, %v", behind, err)
 	}
+}
+
+// A master that comes back with nothing takes a third of everything with it: its users are read again from the log, its items are written again,
+// and the table of lanes, which is on one of them, comes back as it was.
+func TestAMasterOfAClusterThatComesBackEmpty(t *testing.T) {
+	c := startOnCluster(t)
+	c.send(t, len(c.log)/2)
+	c.settle(t)
+	table, err := c.store.Lanes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder := c.holderOf(t, c.cfg.Redis.Prefix+":lanes")
+	c.redis.script(t, "kill", holder)
+	if err := os.RemoveAll(filepath.Join(c.redis.folder(), holder, "appendonlydir")); err != nil {
+		t.Fatal(err)
+	}
+	c.redis.script(t, "up", "redis")
+	c.send(t, len(c.log)-c.sent)
+	c.settle(t)
+	eventually(t, "everybody is back", func() bool {
+		profiles, err1 := c.store.Load(t.Context(), c.users)
+		want, err2 := c.single.Load(t.Context(), c.users)
+		return err1 == nil && err2 == nil && slices.EqualFunc(profiles, want, bytes.Equal)
+	})
+	eventually(t, "every item is back", func() bool {
+		items, err := c.store.Items(t.Context(), c.items)
+		return err == nil && !slices.Contains(items, nil)
+	})
+	c.expectTheSame(t)
+	if now, err := c.store.Lanes(t.Context()); err != nil || !reflect.DeepEqual(now, table) {
+		t.Errorf("the table of lanes was %+v and is %+v, %v", table, now, err)
+	}
+}
+
+// holderOf names the master that has a key.
+func (c *onCluster) holderOf(t *testing.T, key string) string {
+	t.Helper()
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.redis.addrs})
+	defer client.Close()
+	master, err := client.MasterForKey(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("redis-%d", 1+slices.Index(c.redis.addrs, master.Options().Addr))
 }
