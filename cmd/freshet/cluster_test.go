@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -395,4 +396,106 @@ func (c *onCluster) holderOf(t *testing.T, key string) string {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf("redis-%d", 1+slices.Index(c.redis.addrs, master.Options().Addr))
+}
+
+// A master is added while events come, and takes a quarter of the slots over, one after the other: nobody loses anything. It has no marks, so that
+// the log is read again, as it would be if it had had them and lost them.
+func TestAMasterThatIsAddedToACluster(t *testing.T) {
+	c := startOnCluster(t)
+	c.send(t, len(c.log)/3)
+	c.settle(t)
+	to := c.redis.add(t)
+	for n, from := 0, c.redis.client(t, c.redis.addrs[0]); n < 4; n++ {
+		c.send(t, len(c.log)/12)
+		moveSlots(t, from, to, n*1024, (n+1)*1024)
+	}
+	c.send(t, len(c.log)-c.sent)
+	c.settle(t)
+	c.expectTheSame(t)
+	in, err := c.store.Inspect(t.Context())
+	if err != nil || len(in.Servers) != 4 {
+		t.Fatalf("%+v, %v", in, err)
+	}
+	if share := keyShares(in.Servers); slices.Min(share) == 0 {
+		t.Errorf("shares of the keys: %v", share)
+	}
+}
+
+func (r *localRedis) client(t *testing.T, addr string) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// add starts one more master, which has no slots yet.
+func (r *localRedis) add(t *testing.T) *redis.Client {
+	t.Helper()
+	port, bus := freePort(t), freePort(t)
+	c := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--cluster-enabled", "yes", "--cluster-port", bus, "--dir", t.TempDir(), "--save", "")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	})
+	more, first := r.client(t, "127.0.0.1:"+port), r.client(t, r.addrs[0])
+	eventually(t, "the new server answers", func() bool { return more.Ping(t.Context()).Err() == nil })
+	if err := first.Do(t.Context(), "cluster", "meet", "127.0.0.1", port, bus).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range append(slices.Clone(r.addrs), "127.0.0.1:"+port) {
+		eventually(t, "all know it", func() bool {
+			info, err := r.client(t, addr).ClusterInfo(t.Context()).Result()
+			return err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:4")
+		})
+	}
+	return more
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// moveSlots hands a range of slots over with what is in them, as redis-cli --cluster reshard does.
+func moveSlots(t *testing.T, from, to *redis.Client, first, end int) {
+	t.Helper()
+	do := func(c *redis.Client, args ...any) *redis.Cmd {
+		t.Helper()
+		cmd := c.Do(t.Context(), args...)
+		if err := cmd.Err(); err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return cmd
+	}
+	here, there := do(from, "cluster", "myid").Val(), do(to, "cluster", "myid").Val()
+	host, port, _ := net.SplitHostPort(to.Options().Addr)
+	for slot := first; slot < end; slot++ {
+		do(to, "cluster", "setslot", slot, "importing", here)
+		do(from, "cluster", "setslot", slot, "migrating", there)
+		for {
+			keys, err := from.ClusterGetKeysInSlot(t.Context(), slot, 100).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(keys) == 0 {
+				break
+			}
+			args := []any{"migrate", host, port, "", 0, 5000, "keys"}
+			for _, k := range keys {
+				args = append(args, k)
+			}
+			do(from, args...)
+		}
+		do(to, "cluster", "setslot", slot, "node", there)
+		do(from, "cluster", "setslot", slot, "node", there)
+	}
 }

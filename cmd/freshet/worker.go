@@ -235,7 +235,7 @@ func (w *worker) putBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.log.Warn("a server of the store came back empty: its profiles are read again from the log, its items written again", zap.Bool("lanes_restored", there))
+	w.log.Warn("a server of the store is new, or came back empty: the log is read again for what it had, the items are written again", zap.Bool("lanes_restored", there))
 	return w.keeper.writeAgain(ctx)
 }
 
