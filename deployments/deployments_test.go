@@ -332,7 +332,7 @@ func TestScriptsParseAndMayBeRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scripts = append(scripts, "local/up", "local/down", "local/kill", "local/lib.sh", "test/run", "chaos/run", "real/run", "fuzz/run", "../.ci/run")
+	scripts = append(scripts, "local/up", "local/down", "local/kill", "local/lib.sh", "test/run", "bench/cluster", "chaos/run", "real/run", "fuzz/run", "../.ci/run")
 	for _, script := range scripts {
 		if out, err := exec.Command("bash", "-n", script).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", script, err, out)
