@@ -229,7 +229,7 @@ func (w *worker) applyItems(ctx context.Context, changes []stream.ItemChange) er
 }
 
 // putBack stores again what the events do not bring back to a store of which a server has forgotten everything: the table of lanes, where
-// it was there, and the items.
+// it was there as this worker knew it (at most half a second old), and the items.
 func (w *worker) putBack(ctx context.Context) error {
 	there, err := w.store.RestoreLanes(ctx, *w.table.Load())
 	if err != nil {
