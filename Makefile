@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SETUP := deployments/setup
 PYTHON := PYTHONPATH=models .freshet/venv/bin/python
 
-.PHONY: onnxruntime encoder help build demo test real replay-check lanes-check reasons-check bench-pipeline bench-read bench-step bench-memory bench-scale bench-peers gpu-check chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
+.PHONY: onnxruntime encoder help build demo test real replay-check lanes-check reasons-check bench-pipeline bench-read bench-step bench-memory bench-scale bench-cluster bench-peers gpu-check chaos chaos-short chaos-unfenced soak fuzz train setup clean clean-all
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,12 @@ bench-scale: ## 1, 2 and 4 workers under CPU quotas on 64 partitions, and a hot 
 	@$(SETUP)/python.sh train
 	@$(MAKE) build
 	@KEEP=$(KEEP) deployments/bench/scale
+
+bench-cluster: ## the whole path on one Redis, then on a Redis Cluster of three masters, 64 partitions (MASTERS=n, ARGS="--users n --events n")
+	@$(SETUP)/onnxruntime.sh
+	@$(SETUP)/python.sh train
+	@$(MAKE) build
+	@KEEP=$(KEEP) deployments/bench/cluster
 
 gpu-check: ## parity, the device in the metrics, and 1,000,000 items beside the device's ceilings on CUDA; without a GPU a dry run that says so
 	@$(SETUP)/onnxruntime.sh

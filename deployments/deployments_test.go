@@ -132,8 +132,9 @@ func TestBothWaysUseTheSameSettings(t *testing.T) {
 		if !slices.Contains(redis.Volumes, "./deployments/redis.conf:/etc/redis.conf:ro") || len(redis.Command) < 2 || redis.Command[1] != "/etc/redis.conf" {
 			t.Errorf("docker-compose.yml does not start Redis from deployments/redis.conf: %v with %v", redis.Command, redis.Volumes)
 		}
-		line := find(t, "local/up", `(?m)^\s*launch redis (redis-server "\$home/redis\.conf".*)$`)
-		allowed := []string{"bind", "port", "dir", "daemonize", "protected-mode"}
+		line := find(t, "local/up", `(?m)^\s*launch "\$2" (redis-server "\$home/redis\.conf".*)$`)
+		line += " " + find(t, "local/up", `(?m)^\s*cluster=\((--.*)\)$`)
+		allowed := []string{"bind", "port", "dir", "daemonize", "protected-mode", "cluster-enabled", "cluster-port"}
 		for where, command := range map[string]string{"docker-compose.yml": strings.Join(redis.Command, " "), "local/up": line} {
 			for _, m := range regexp.MustCompile(`--(\S+)`).FindAllStringSubmatch(command, -1) {
 				if !slices.Contains(allowed, m[1]) {
@@ -331,7 +332,7 @@ func TestScriptsParseAndMayBeRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scripts = append(scripts, "local/up", "local/down", "local/kill", "local/lib.sh", "test/run", "chaos/run", "real/run", "fuzz/run", "../.ci/run")
+	scripts = append(scripts, "local/up", "local/down", "local/kill", "local/lib.sh", "test/run", "bench/cluster", "chaos/run", "real/run", "fuzz/run", "../.ci/run")
 	for _, script := range scripts {
 		if out, err := exec.Command("bash", "-n", script).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", script, err, out)

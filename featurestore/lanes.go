@@ -92,6 +92,11 @@ func (r *Redis) ChangeLanes(ctx context.Context, change func(*LaneTable) error) 
 	}
 }
 
+// RestoreLanes stores a table as it was known where there is none any more; false = there is one, which stays.
+func (r *Redis) RestoreLanes(ctx context.Context, known LaneTable) (bool, error) {
+	return r.putLanes(ctx, 0, known)
+}
+
 func (r *Redis) putLanes(ctx context.Context, base uint64, t LaneTable) (bool, error) {
 	owners, err := json.Marshal(t.Owners)
 	if err != nil {

@@ -368,4 +368,16 @@ func TestLanes(t *testing.T) {
 	if table, err = r.Lanes(ctx); err != nil || len(table.Lanes) != 1 {
 		t.Errorf("after a lane was dropped: %+v, %v", table, err)
 	}
+	if put, err := r.RestoreLanes(ctx, featurestore.LaneTable{Version: 7}); err != nil || put {
+		t.Errorf("a table was restored over another: %v, %v", put, err)
+	}
+	if err := s.admin(t).Del(ctx, "freshet:lanes").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if put, err := r.RestoreLanes(ctx, table); err != nil || !put {
+		t.Errorf("the table that is gone was not restored: %v, %v", put, err)
+	}
+	if again, err := r.Lanes(ctx); err != nil || !reflect.DeepEqual(again, table) {
+		t.Errorf("restored %+v, %v; it was %+v", again, err, table)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"freshet"
+	"freshet/featurestore"
 	"freshet/internal/telemetry"
 	"freshet/stream"
 )
@@ -56,10 +57,31 @@ func newBenchFillCommand(g *globals, asJSON *bool) *cobra.Command {
 // onThisMachine refuses servers elsewhere: what writes made-up events by the hundred thousand must not meet a real deployment.
 func onThisMachine(cfg Config) error {
 	for _, a := range append(append([]string(nil), cfg.Kafka.Brokers...), cfg.Redis.Addrs...) {
-		host, _, err := net.SplitHostPort(a)
-		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			return fmt.Errorf("%s: this writes hundreds of thousands of made-up events; it takes servers on this machine only", a)
+		if err := loopback(a); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// mastersOnThisMachine refuses a Cluster of which only the addresses that were given are on this machine.
+func mastersOnThisMachine(ctx context.Context, store *featurestore.Redis) error {
+	in, err := store.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range in.Servers {
+		if err := loopback(s.Address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func loopback(address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%s: this writes hundreds of thousands of made-up events; it takes servers on this machine only", address)
 	}
 	return nil
 }
@@ -70,6 +92,9 @@ func benchFill(ctx context.Context, cfg Config, o fillOptions, log *zap.Logger, 
 		return err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := mastersOnThisMachine(ctx, w.store); err != nil {
+		return err
+	}
 	items := w.first().bundle.Items()
 	load := newBenchLoad(o.users, items, w.types, o.late, time.Now().Add(-time.Hour), o.seed)
 	load.hot = o.hot

@@ -71,7 +71,7 @@ func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
 	f.DurationVar(&o.each, "for", o.each, "how long each rate is held")
 	f.Uint64Var(&o.seed, "seed", o.seed, "seed of who meets what")
 	f.StringVar(&o.profile, "cpuprofile", "", "write a pprof CPU profile of the full-speed part to this file")
-	f.IntSliceVar(&o.servers, "pids", nil, "process ids of Redis and Kafka on this machine, whose processor time is told too")
+	f.IntSliceVar(&o.servers, "pids", nil, "process ids on this machine, whose processor time is told too: of Redis (each master of a Cluster), then of Kafka")
 	f.BoolVar(&o.floors, "floors", o.floors, "measure the floors too")
 	plotFlag(f, &o.plot)
 	return cmd
@@ -92,11 +92,12 @@ type pipelineBench struct {
 	then    func(context.Context) error // nil = nothing; called after the last rate, while the worker runs
 	stages  map[string]float64          // seconds by stage at the window's begin, then their difference
 
-	full   benchCost
-	floors map[string]benchCost
-	rungs  []*rung
-	items  int
-	model  string // its name
+	full    benchCost
+	floors  map[string]benchCost
+	rungs   []*rung
+	items   int
+	model   string                // its name
+	masters []featurestore.Server // of Redis, after the last rate
 }
 
 // newPipelineBench gives the run names of its own and refuses servers that are not on this machine.
@@ -104,8 +105,8 @@ func newPipelineBench(cfg Config, o pipelineOptions, log *zap.Logger) (*pipeline
 	if err := errors.Join(checkPlot(o.plot), onThisMachine(cfg)); err != nil {
 		return nil, err
 	}
-	if len(o.servers) != 0 && len(o.servers) != 2 {
-		return nil, errors.New("--pids: that of Redis and that of Kafka")
+	if len(o.servers) == 1 {
+		return nil, errors.New("--pids: that of Redis (of a Cluster those of its masters) and, last, that of Kafka")
 	}
 	if o.users < 1 || o.rounds < 1 || o.events < 1000 || o.late < 0 || o.late > .5 {
 		return nil, errors.New("--users, --rounds: at least 1; --events: at least 1000; --late: 0 to 0.5")
@@ -136,6 +137,11 @@ func (b *pipelineBench) run(ctx context.Context) (err error) {
 	if err := b.serve(ctx, w, w.first().metrics); err != nil {
 		return err
 	}
+	in, err := w.store.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	b.masters = in.Servers
 	if !b.o.floors {
 		return nil
 	}
@@ -149,6 +155,9 @@ func (b *pipelineBench) total() int { return (b.warm() + b.o.events) * 20 / 19 }
 
 // prepare fills the catalogue, the profiles and the topic.
 func (b *pipelineBench) prepare(ctx context.Context, w *worker) (err error) {
+	if err := mastersOnThisMachine(ctx, w.store); err != nil {
+		return err
+	}
 	if b.send, err = stream.NewProducer(stream.ProducerConfig{Connection: b.conn, Events: b.cfg.Kafka.Topics.Events, Items: b.cfg.Kafka.Topics.Items}, b.log); err != nil {
 		return err
 	}
@@ -403,8 +412,18 @@ func (b *pipelineBench) result() map[string]any {
 	out := map[string]any{"events_per_s": b.full.PerSecond, "cpu_us_per_event": b.full.Own, "allocs_per_event": b.full.Mallocs, "lists_per_event": b.full.Lists,
 		"machine_cpu_us_per_event": b.full.Machine, "loopback_bytes_per_event": b.full.Network, "alloc_bytes_per_event": b.full.Bytes, "stage_us_per_event": b.stages,
 		"items": b.items, "history": b.cfg.Profile.MaxHistory, "users": b.o.users, "late": b.o.late, "partitions": b.cfg.Kafka.Partitions, "ladder": b.rungs}
-	if len(b.full.Servers) == 2 {
-		out["redis_cpu_us_per_event"], out["kafka_cpu_us_per_event"] = b.full.Servers[0], b.full.Servers[1]
+	if n := len(b.full.Servers) - 1; n > 0 {
+		redis := 0.
+		for _, us := range b.full.Servers[:n] {
+			redis += us
+		}
+		out["redis_cpu_us_per_event"], out["kafka_cpu_us_per_event"] = round(redis, 2), b.full.Servers[n]
+		if n > 1 {
+			out["redis_cpu_us_by_master"] = b.full.Servers[:n]
+		}
+	}
+	if len(b.masters) > 1 {
+		out["redis_key_share_by_master"] = keyShares(b.masters)
 	}
 	for i, r := range b.rungs {
 		if i == 0 {
@@ -422,6 +441,19 @@ func (b *pipelineBench) result() map[string]any {
 	return out
 }
 
+// keyShares is each master's part of all keys, by address.
+func keyShares(masters []featurestore.Server) []float64 {
+	var all int64
+	for _, m := range masters {
+		all += m.Keys
+	}
+	shares := make([]float64, len(masters))
+	for i, m := range masters {
+		shares[i] = round(float64(m.Keys)/float64(max(all, 1)), 4)
+	}
+	return shares
+}
+
 func (b *pipelineBench) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, b.result())
@@ -435,6 +467,12 @@ func (b *pipelineBench) print(w io.Writer, asJSON bool) error {
 		}
 	}
 	row("everything", b.full)
+	if n := len(b.full.Servers) - 1; n > 0 {
+		fmt.Fprintf(w, "servers' CPU an event: Redis %.1f us, Kafka %.1f us\n", b.result()["redis_cpu_us_per_event"], b.full.Servers[n])
+	}
+	if len(b.masters) > 1 {
+		fmt.Fprintf(w, "masters' shares of the keys: %v\n", keyShares(b.masters))
+	}
 	for _, r := range b.rungs {
 		fmt.Fprintf(w, "at %6d events/s: p50 %.2f ms, p90 %.2f, p99 %.2f, p99.9 %.2f, max %.2f; %.3f lists per event\n", r.Rate, r.P50, r.P90, r.P99, r.P999, r.Max, r.Lists)
 	}

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"freshet"
+	"freshet/featurestore"
 	"freshet/internal/embedded"
 	"freshet/models"
 )
@@ -58,10 +59,35 @@ func TestBenchPipelineMeasuresEveryPart(t *testing.T) {
 }
 
 func TestBenchPipelineTakesOnlyThisMachine(t *testing.T) {
-	cfg := DefaultConfig()
-	cfg.Kafka.Brokers = []string{"10.0.0.1:9092"}
-	if _, err := newPipelineBench(cfg, pipelineOptions{users: 1, rounds: 1, events: 1000}, zap.NewNop()); err == nil {
-		t.Error("a broker elsewhere was taken")
+	for what, change := range map[string]func(*Config){
+		"a broker":              func(c *Config) { c.Kafka.Brokers = []string{"10.0.0.1:9092"} },
+		"a master of a Cluster": func(c *Config) { c.Redis.Addrs, c.Redis.Cluster = []string{"127.0.0.1:1", "10.0.0.1:6379"}, true },
+	} {
+		cfg := DefaultConfig()
+		change(&cfg)
+		if _, err := newPipelineBench(cfg, pipelineOptions{users: 1, rounds: 1, events: 1000}, zap.NewNop()); err == nil {
+			t.Errorf("%s elsewhere was taken", what)
+		}
+	}
+}
+
+// Of the processes that are named the last is Kafka's; what the masters of a Cluster take is one figure, and each one's is there too.
+func TestBenchPipelineAddsUpTheMastersOfACluster(t *testing.T) {
+	o := pipelineOptions{users: 1, rounds: 1, events: 1000}
+	for pids, taken := range map[int]bool{0: true, 1: false, 2: true, 4: true} {
+		o.servers = make([]int, pids)
+		if _, err := newPipelineBench(DefaultConfig(), o, zap.NewNop()); (err == nil) != taken {
+			t.Errorf("%d process ids: %v", pids, err)
+		}
+	}
+	one := (&pipelineBench{full: benchCost{Servers: []float64{7, 9}}}).result()
+	if one["redis_cpu_us_per_event"] != 7. || one["kafka_cpu_us_per_event"] != 9. || one["redis_cpu_us_by_master"] != nil || one["redis_key_share_by_master"] != nil {
+		t.Errorf("one Redis: %v", one)
+	}
+	three := (&pipelineBench{full: benchCost{Servers: []float64{1.01, 2.02, 3.03, 9}}, masters: []featurestore.Server{{Keys: 1}, {Keys: 3}, {Keys: 4}}}).result()
+	if three["redis_cpu_us_per_event"] != 6.06 || three["kafka_cpu_us_per_event"] != 9. || !slices.Equal(three["redis_cpu_us_by_master"].([]float64), []float64{1.01, 2.02, 3.03}) ||
+		!slices.Equal(three["redis_key_share_by_master"].([]float64), []float64{.125, .375, .5}) {
+		t.Errorf("three masters: %v", three)
 	}
 }
 

@@ -25,18 +25,25 @@ func realServers(t testing.TB) (Config, []string) {
 	if kafka == "" || redis == "" {
 		unavailable(t, "FRESHET_TEST_KAFKA and FRESHET_TEST_REDIS name no servers")
 	}
+	return serversAt(t, "FRESHET_KAFKA_BROKERS="+kafka, "FRESHET_REDIS_ADDRS="+redis)
+}
+
+// serversAt is realServers for servers that variables name; a variable that is given goes before what a test would choose.
+func serversAt(t testing.TB, given ...string) (Config, []string) {
+	t.Helper()
 	bundle, err := filepath.Abs("../../models/bundles/shop")
 	if err != nil {
 		t.Fatal(err)
 	}
 	name := fmt.Sprintf("t%d", time.Now().UnixNano())
-	env := append(os.Environ(), "FRESHET_KAFKA_BROKERS="+kafka, "FRESHET_REDIS_ADDRS="+redis, "FRESHET_REDIS_PREFIX="+name, "FRESHET_KAFKA_GROUP="+name,
+	env := append(os.Environ(), "FRESHET_REDIS_PREFIX="+name, "FRESHET_KAFKA_GROUP="+name,
 		"FRESHET_KAFKA_PARTITIONS=2", "FRESHET_KAFKA_SESSION=3s", "FRESHET_KAFKA_LOSS_WINDOW=200ms", "FRESHET_HTTP_LISTEN=",
 		"FRESHET_MODEL_BUNDLE="+bundle, "FRESHET_MODEL_LIBRARY="+needLibrary(t), "FRESHET_MODEL_ENCODER=none", "FRESHET_CATALOGUE_ONLY=false",
 		"FRESHET_LOG_LEVEL=warn")
 	for _, topic := range []string{"EVENTS", "ITEMS", "RECOMMENDATIONS", "TRAINING_EXAMPLES", "DEAD_LETTERS"} {
 		env = append(env, "FRESHET_KAFKA_TOPICS_"+topic+"="+name+"-"+topic)
 	}
+	env = append(env, given...)
 	cfg, err := loadConfig("", env, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -33,6 +33,7 @@ type keptPart struct {
 	mine    bool
 	written int64 // everything below has been written, by whomever
 	read    int64 // everything below has been applied here
+	owed    bool  // it is to be applied once more from its beginning, which has not begun
 }
 
 // keeperLease is for how long nobody keeps a partition whose keeper has died.
@@ -81,6 +82,9 @@ func (k *itemKeeper) changes(ctx context.Context, changes []stream.ItemChange) (
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if changes[0].Position.Offset < p.read {
+		p.owed = false
+	}
 	out := make([]catalogue.Change, len(changes))
 	for i, c := range changes {
 		out[i] = catalogue.Change{ItemID: c.ItemID, Item: c.Item, Foreign: !p.mine, Kept: c.Position.Offset < p.written}
@@ -94,7 +98,7 @@ func (k *itemKeeper) applied(ctx context.Context, changes []stream.ItemChange) e
 	k.mu.Lock()
 	p := k.parts[s]
 	p.read = max(p.read, next)
-	due := p.mine && next > p.written
+	due := p.mine && next > p.written && !p.owed // what was under way when the store forgot does not stand for what lies before it
 	if due {
 		p.written = next
 	}
@@ -103,6 +107,23 @@ func (k *itemKeeper) applied(ctx context.Context, changes []stream.ItemChange) e
 		return nil
 	}
 	return k.store.Note(ctx, keeperTask(s), next)
+}
+
+// writeAgain has all items of this worker's partitions written once more, to a store that forgot some of them.
+func (k *itemKeeper) writeAgain(ctx context.Context) error {
+	for s, p := range k.all() {
+		if !p.mine || p.read == 0 {
+			continue
+		}
+		if err := k.store.Note(ctx, keeperTask(s), 0); err != nil { // first: whoever keeps the partition next must write them, too
+			return err
+		}
+		k.mu.Lock()
+		k.parts[s].written, k.parts[s].owed = 0, true
+		k.mu.Unlock()
+		k.again(int(s.Partition), 0)
+	}
+	return nil
 }
 
 // run renews the leases until ctx ends, and takes over what nobody keeps any more.

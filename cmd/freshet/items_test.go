@@ -79,3 +79,47 @@ func TestAPartitionOfItemsHasOneKeeper(t *testing.T) {
 	take(after, 3, false, true)
 	take(after, 4, false, false)
 }
+
+// A store that forgot items is given all of them again, also when one was under way at that moment, and also by whoever keeps them next.
+func TestItemsThatTheStoreForgotAreWrittenAgain(t *testing.T) {
+	servers, err := embedded.Start(t.Context(), embedded.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(servers.Close)
+	store, err := featurestore.Open(t.Context(), featurestore.Config{Addrs: []string{servers.RedisAddr()}}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	at := freshet.Source{Topic: "items", Partition: 3}
+	again := 0
+	k := newItemKeeper(store, func(partition int, from int64) {
+		if again++; partition != 3 || from != 0 {
+			t.Errorf("partition %d from %d", partition, from)
+		}
+	}, zap.NewNop())
+	take := func(offset, noted int64) {
+		t.Helper()
+		change := []stream.ItemChange{{ItemID: "i", Item: &freshet.Item{ItemID: "i"}, Position: freshet.Position{Source: at, Offset: offset}}}
+		out, err := k.changes(t.Context(), change)
+		if err != nil || out[0].Kept || out[0].Foreign {
+			t.Errorf("offset %d: %+v, %v", offset, out, err)
+		}
+		if err := k.applied(t.Context(), change); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := store.Noted(t.Context(), keeperTask(at)); err != nil || n != noted {
+			t.Errorf("after offset %d everything below %d is noted, want %d; %v", offset, n, noted, err)
+		}
+	}
+	take(0, 1)
+	take(1, 2)
+	if err := k.writeAgain(t.Context()); err != nil || again != 1 {
+		t.Fatalf("%d partitions are read again, %v", again, err)
+	}
+	take(2, 0) // fetched before
+	take(0, 1)
+	take(1, 2)
+	take(2, 3)
+}

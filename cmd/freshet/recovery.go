@@ -265,9 +265,16 @@ func (r *recovery) recover(ctx context.Context, epoch int) error {
 	if r.l.cfg.Bootstrap != "auto" && empty(found) {
 		return errStoreEmpty
 	}
-	to := map[int32]int64{}
+	to, forgot := map[int32]int64{}, false
 	for _, p := range r.l.consumer.Status() {
 		to[p.Source.Partition] = startAt(found, p.Source, max(p.Committed, 0))
+		_, unknown := featurestore.StartAt(found, p.Source, p.Committed)
+		forgot = forgot || p.Committed > 0 && unknown > 0
+	}
+	if forgot {
+		if err := r.l.w.putBack(ctx); err != nil {
+			return fmt.Errorf("put back what the store forgot: %w", err)
+		}
 	}
 	r.l.consumer.Rewind(to)
 	r.l.feedback.rewind()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -46,6 +48,24 @@ func TestNobodyIsTakenForNewInAStoreThatWasEmptied(t *testing.T) {
 	}
 	if _, err := engine.Load(t.Context(), []string{"u"}); err != nil {
 		t.Errorf("after the store was taken back: %v", err)
+	}
+}
+
+// What the events do not bring back to a store that was emptied comes from the worker: the items, and the table of lanes.
+func TestAStoreThatWasEmptiedGetsItemsAndLanesBack(t *testing.T) {
+	s := serveEmbedded(t, func(c *Config) { c.Bootstrap, c.Kafka.LossWindow = "auto", Duration(100*time.Millisecond) })
+	s.happen(t, "u1 view o0001", "u2 view o0002")
+	s.await(t, "the events are committed", func() bool { return s.status()[0].Committed == 2 })
+	s.await(t, "the lane has caught up, which changes the table", func() bool { return s.worker.table.Load().Version == 2 })
+	before := s.table(t)
+	flushAll(t, s.servers.RedisAddr())
+	s.await(t, "everything is back", func() bool {
+		items, err1 := s.store.Items(t.Context(), []string{"o0001", s.items[len(s.items)-1].ItemID})
+		users, err2 := s.store.Load(t.Context(), []string{"u1", "u2"})
+		return err1 == nil && err2 == nil && !slices.Contains(items, nil) && users[0] != nil && users[1] != nil
+	})
+	if after := s.table(t); !reflect.DeepEqual(after, before) {
+		t.Errorf("the table was %+v and is %+v", before, after)
 	}
 }
 

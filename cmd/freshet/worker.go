@@ -228,6 +228,17 @@ func (w *worker) applyItems(ctx context.Context, changes []stream.ItemChange) er
 	return err
 }
 
+// putBack stores again what the events do not bring back to a store of which a server has forgotten everything: the table of lanes, where
+// it was there as this worker knew it (at most half a second old), and the items.
+func (w *worker) putBack(ctx context.Context) error {
+	there, err := w.store.RestoreLanes(ctx, *w.table.Load())
+	if err != nil {
+		return err
+	}
+	w.log.Warn("a server of the store is new, or came back empty: the log is read again for what it had, the items are written again", zap.Bool("lanes_restored", there))
+	return w.keeper.writeAgain(ctx)
+}
+
 // checks are what health answers.
 func (w *worker) checks() []telemetry.Check {
 	return []telemetry.Check{

@@ -45,7 +45,7 @@ make_bundle() {
   printf '%s\n' "$stamp" >"$FRESHET_MODEL_BUNDLE.stamp"
 }
 
-# servers: empty ones; their addresses are left where freshet looks for them.
+# servers: empty ones; their addresses are left where freshet looks for them. FRESHET_LOCAL_REDIS_MASTERS=3 makes Redis a Cluster.
 servers() {
   say "real servers"
   deployments/setup/kafka.sh >&2
@@ -53,6 +53,7 @@ servers() {
   trap quit EXIT INT TERM
   deployments/local/down --wipe >&2 || true
   deployments/local/up >&2
+  export FRESHET_REDIS_CLUSTER=false
   # shellcheck source=/dev/null
   . ".freshet/local/$FRESHET_LOCAL_NAME/env"
   export FRESHET_KAFKA_BROKERS=$KAFKA_ADDR FRESHET_REDIS_ADDRS=$REDIS_ADDR

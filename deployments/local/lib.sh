@@ -6,7 +6,9 @@
 #   kafka/, redis/          the data
 #   kafka.log, redis.log    what the servers say
 #   ports                   the ports they were given; kept, so that a server comes back where it was
-#   env                     KAFKA_ADDR, REDIS_ADDR, KAFKA_PID, REDIS_PID of what up started; `down` removes it
+#   masters                 how many masters its Redis Cluster has; absent = one Redis. Of a Cluster redis-1, redis-2, ... stand for redis
+#   env                     KAFKA_ADDR, REDIS_ADDR, KAFKA_PID, REDIS_PID of what up started; `down` removes it. Of a Cluster the two of Redis
+#                           are lists with commas, and FRESHET_REDIS_CLUSTER is true
 
 # shellcheck source=../setup/lib.sh source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/../setup/lib.sh"
@@ -55,15 +57,30 @@ end() {
 # port_of SERVER: the port it was given, empty before its first start.
 port_of() { sed -n "s/^$1=//p" "$folder/ports" 2>/dev/null || true; }
 
+# masters: how many masters the pair's Redis has.
+masters() { cat "$folder/masters" 2>/dev/null || printf '1\n'; }
+
+# servers_of KIND: the names of the servers of a kind, kafka or redis.
+servers_of() {
+  local n
+  n=$(masters)
+  if [ "$1" = redis ] && [ "$n" -gt 1 ]; then seq -f 'redis-%g' "$n"; else printf '%s\n' "$1"; fi
+}
+
 # write_env: the addresses and pids of what runs now, for scripts to source.
 write_env() {
   {
-    local server upper pid
-    for server in kafka redis; do
-      pid=$(process "$server")
-      [ -n "$pid" ] || continue
-      upper=${server^^}
-      printf '%s_ADDR=127.0.0.1:%s\n%s_PID=%s\n' "$upper" "$(port_of "$server")" "$upper" "$pid"
+    local kind server pid addrs pids
+    for kind in kafka redis; do
+      addrs='' pids=''
+      for server in $(servers_of "$kind"); do
+        pid=$(process "$server")
+        [ -n "$pid" ] || continue
+        addrs=$addrs${addrs:+,}127.0.0.1:$(port_of "$server") pids=$pids${pids:+,}$pid
+      done
+      [ -n "$pids" ] || continue
+      printf '%s_ADDR=%s\n%s_PID=%s\n' "${kind^^}" "$addrs" "${kind^^}" "$pids"
+      if [ "$kind" = redis ] && [ "$(masters)" -gt 1 ]; then printf 'FRESHET_REDIS_CLUSTER=true\n'; fi
     done
   } >"$folder/env.new"
   if [ -s "$folder/env.new" ]; then mv "$folder/env.new" "$folder/env"; else rm -f "$folder/env.new" "$folder/env"; fi
