@@ -37,6 +37,8 @@ type Server struct {
 	WithoutTTL   int64 // keys that never expire
 	LastSaveOK   bool  // of the AOF, or of the snapshot where there is no AOF
 	ScriptsKnown bool  // freshet's scripts are loaded
+	Rewriting    bool  // a second process writes the AOF anew, or a snapshot: it takes a core and the disk
+	Rewrites     int64 // of the AOF since the server started; 0 before Redis 7
 }
 
 // Inspect asks every master about itself.
@@ -76,6 +78,8 @@ func inspect(ctx context.Context, c *redis.Client) (Server, error) {
 	s.Replicas = int(number(info("replication")("connected_slaves")))
 	s.AppendOnly = map[string]string{"0": "no", "1": "yes"}[persistence("aof_enabled")]
 	s.LastSaveOK = persistence("aof_last_write_status") == "ok" && persistence("rdb_last_bgsave_status") == "ok"
+	s.Rewriting = persistence("aof_rewrite_in_progress") == "1" || persistence("rdb_bgsave_in_progress") == "1"
+	s.Rewrites = number(persistence("aof_rewrites"))
 	s.AppendFsync = c.ConfigGet(ctx, "appendfsync").Val()["appendfsync"]
 	s.Keys, s.WithoutTTL = keyspace(info("keyspace")("db" + strconv.Itoa(c.Options().DB)))
 	known, err := c.ScriptExists(ctx, saveScript.Hash()).Result()

@@ -91,6 +91,7 @@ type pipelineBench struct {
 	handled atomic.Int64
 	then    func(context.Context) error // nil = nothing; called after the last rate, while the worker runs
 	stages  map[string]float64          // seconds by stage at the window's begin, then their difference
+	store   *featurestore.Redis
 
 	full    benchCost
 	floors  map[string]benchCost
@@ -130,6 +131,7 @@ func (b *pipelineBench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
+	b.store = w.store
 	if err := b.prepare(ctx, w); err != nil {
 		return err
 	}
@@ -251,7 +253,8 @@ type rung struct {
 	Lists float64 `json:"lists_per_event"`
 	Own   float64 `json:"cpu_us_per_event"` // the worker and the sender
 
-	Cost benchCost `json:"cost"` // what everybody took for an event, the sender's part included
+	Cost     benchCost `json:"cost"`               // what everybody took for an event, the sender's part included
+	Rewrites int64     `json:"redis_aof_rewrites"` // that began meanwhile
 
 	first int       // number of its first event
 	began time.Time // when that one was due
@@ -281,6 +284,10 @@ func (b *pipelineBench) hold(ctx context.Context, rate int) error {
 	if err := b.await(ctx, int64(b.load.n)); err != nil {
 		return err
 	}
+	rewrites, err := b.quiet(ctx)
+	if err != nil {
+		return err
+	}
 	b.log.Info("holding a rate", zap.Int("events_per_s", rate))
 	r := &rung{Rate: rate, first: b.load.n, began: time.Now().Add(100 * time.Millisecond), times: demo.NewFreshness()}
 	b.ladder.Store(r)
@@ -294,11 +301,41 @@ func (b *pipelineBench) hold(ctx context.Context, rate int) error {
 		return err
 	}
 	r.Cost = costBetween(before, b.point(r))
+	if r.Rewrites, _, err = b.rewrites(ctx); err != nil {
+		return err
+	}
+	r.Rewrites -= rewrites
 	ms := func(q float64) float64 { return round(float64(r.times.Quantile(q).Microseconds())/1000, 2) }
 	r.P50, r.P90, r.P99, r.P999, r.Max = ms(.5), ms(.9), ms(.99), ms(.999), ms(1)
 	r.Lists, r.Own = r.Cost.Lists, r.Cost.Own
 	b.rungs = append(b.rungs, r)
 	return nil
+}
+
+// quiet waits until no server of Redis rewrites its append-only file, and tells how many rewrites there have been. Full speed writes
+// gigabytes of it within seconds, and the rewriting that this leads to takes a core for as long: at a lower rate it comes that much more rarely,
+// and must not be counted against the first seconds of one.
+func (b *pipelineBench) quiet(ctx context.Context) (rewrites int64, err error) {
+	for {
+		rewrites, busy, err := b.rewrites(ctx)
+		if err != nil || !busy {
+			return rewrites, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// rewrites counts those of all servers of Redis and tells whether one is under way.
+func (b *pipelineBench) rewrites(ctx context.Context) (n int64, busy bool, err error) {
+	in, err := b.store.Inspect(ctx)
+	for _, s := range in.Servers {
+		n, busy = n+s.Rewrites, busy || s.Rewriting
+	}
+	return n, busy, err
 }
 
 // point is what has been used up to now, and what the rung has brought.
