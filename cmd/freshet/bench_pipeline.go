@@ -30,6 +30,7 @@ type pipelineOptions struct {
 	late    float64
 	rates   []int
 	each    time.Duration
+	warm    time.Duration // of the first rate, before the ladder, not timed
 	seed    uint64
 	profile string
 	floors  bool
@@ -38,7 +39,7 @@ type pipelineOptions struct {
 }
 
 func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
-	o := pipelineOptions{users: 50_000, events: 200_000, rounds: 3, late: .01, rates: []int{1000, 0}, each: 10 * time.Second, seed: 1, floors: true}
+	o := pipelineOptions{users: 50_000, events: 200_000, rounds: 3, late: .01, rates: []int{1000, 0}, each: 10 * time.Second, warm: 10 * time.Second, seed: 1, floors: true}
 	cmd := &cobra.Command{Use: "pipeline", Short: "Measure the whole path on real servers, with the floors under it",
 		Long: "Gives made-up users full histories, writes events to a topic, and works them off: first with everything that `serve` does, then,\n" +
 			"at fixed rates, timing each event from when it was due until its list is in Redis; last the floors, on the same topic: only\n" +
@@ -69,6 +70,7 @@ func newBenchPipelineCommand(g *globals, asJSON *bool) *cobra.Command {
 	f.Float64Var(&o.late, "late", o.late, "share of events that come late, by up to ten minutes")
 	f.IntSliceVar(&o.rates, "rates", o.rates, "events per second of the freshness ladder; 0 = half of what was measured at full speed")
 	f.DurationVar(&o.each, "for", o.each, "how long each rate is held")
+	f.DurationVar(&o.warm, "warm", o.warm, "how long the first rate is held before the ladder, untimed: a broker that has only seen full speed compiles what single events take")
 	f.Uint64Var(&o.seed, "seed", o.seed, "seed of who meets what")
 	f.StringVar(&o.profile, "cpuprofile", "", "write a pprof CPU profile of the full-speed part to this file")
 	f.IntSliceVar(&o.servers, "pids", nil, "process ids on this machine, whose processor time is told too: of Redis (each master of a Cluster), then of Kafka")
@@ -215,13 +217,20 @@ func (b *pipelineBench) measure(ctx context.Context, ended chan error, metrics *
 	for stage, s := range now {
 		b.stages[stage] = round((s-b.stages[stage])*1e6/float64(b.window.end.handled-b.window.begin.handled), 2)
 	}
-	for _, rate := range b.o.rates {
+	for i, rate := range b.o.rates {
 		if rate == 0 {
 			rate = int(b.full.PerSecond / 2)
 		}
-		if err := b.hold(ctx, rate); err != nil {
+		if i == 0 && b.o.warm > 0 {
+			if _, err := b.hold(ctx, rate, b.o.warm); err != nil {
+				return err
+			}
+		}
+		r, err := b.hold(ctx, rate, b.o.each)
+		if err != nil {
 			return err
 		}
+		b.rungs = append(b.rungs, r)
 	}
 	if b.then != nil {
 		return b.then(ctx)
@@ -280,36 +289,35 @@ func (r *rung) heard(events []freshet.Event, lists int) {
 
 // hold sends events at a rate. The loop is open: an event is due whether or not those before it were answered, so a slow worker
 // cannot slow the load down, and waiting counts.
-func (b *pipelineBench) hold(ctx context.Context, rate int) error {
+func (b *pipelineBench) hold(ctx context.Context, rate int, each time.Duration) (*rung, error) {
 	if err := b.await(ctx, int64(b.load.n)); err != nil {
-		return err
+		return nil, err
 	}
 	rewrites, err := b.quiet(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	b.log.Info("holding a rate", zap.Int("events_per_s", rate))
 	r := &rung{Rate: rate, first: b.load.n, began: time.Now().Add(100 * time.Millisecond), times: demo.NewFreshness()}
 	b.ladder.Store(r)
 	defer b.ladder.Store(nil)
 	before := b.point(r)
-	if err := b.sendAt(ctx, r); err != nil {
-		return err
+	if err := b.sendAt(ctx, r, each); err != nil {
+		return nil, err
 	}
 	r.Sent = b.load.n - r.first
 	if err := b.await(ctx, int64(b.load.n)); err != nil {
-		return err
+		return nil, err
 	}
 	r.Cost = costBetween(before, b.point(r))
 	if r.Rewrites, _, err = b.rewrites(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	r.Rewrites -= rewrites
 	ms := func(q float64) float64 { return round(float64(r.times.Quantile(q).Microseconds())/1000, 2) }
 	r.P50, r.P90, r.P99, r.P999, r.Max = ms(.5), ms(.9), ms(.99), ms(.999), ms(1)
 	r.Lists, r.Own = r.Cost.Lists, r.Cost.Own
-	b.rungs = append(b.rungs, r)
-	return nil
+	return r, nil
 }
 
 // quiet waits until no server of Redis rewrites its append-only file, and tells how many rewrites there have been. Full speed writes
@@ -349,8 +357,8 @@ func (b *pipelineBench) point(r *rung) benchPoint {
 const sendTick = time.Millisecond
 
 // sendAt sends what is due, every tick, without waiting for the answers to what was sent before; at most 32 sends are under way.
-func (b *pipelineBench) sendAt(ctx context.Context, r *rung) error {
-	total := int(b.o.each.Seconds() * float64(r.Rate))
+func (b *pipelineBench) sendAt(ctx context.Context, r *rung, each time.Duration) error {
+	total := int(each.Seconds() * float64(r.Rate))
 	failed, slots := make(chan error, 1), make(chan struct{}, 32)
 	tick := time.NewTicker(sendTick)
 	defer tick.Stop()
