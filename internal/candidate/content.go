@@ -73,6 +73,11 @@ next:
 
 // Propose searches with the sum of the votes' vectors, one run for all subjects.
 func (c *Content) Propose(ctx context.Context, subjects []freshet.Subject, n int) ([][]freshet.Candidate, error) {
+	return c.ProposeIn(ctx, subjects, n, new([]freshet.Candidate))
+}
+
+// ProposeIn implements the engine's Borrower.
+func (c *Content) ProposeIn(ctx context.Context, subjects []freshet.Subject, n int, memory *[]freshet.Candidate) ([][]freshet.Candidate, error) {
 	out := make([][]freshet.Candidate, len(subjects))
 	voters := make([][]voter, len(subjects))
 	asked := make([]int, 0, len(subjects))
@@ -91,7 +96,7 @@ func (c *Content) Propose(ctx context.Context, subjects []freshet.Subject, n int
 		return nil, fmt.Errorf("search %d queries: %w", len(asked), err)
 	}
 	dim := len(queries) / len(asked)
-	flat := make([]freshet.Candidate, 0, len(hits.Items))
+	flat := emptied(memory, len(hits.Items))
 	for row, i := range asked {
 		start, query := len(flat), queries[row*dim:(row+1)*dim]
 		for k := row * hits.N; k < (row+1)*hits.N && hits.Items[k] != ""; k++ {
@@ -102,6 +107,7 @@ func (c *Content) Propose(ctx context.Context, subjects []freshet.Subject, n int
 		sortCandidates(list) // the search knows biases and lengths, which likeness does not
 		out[i] = list
 	}
+	*memory = flat
 	return out, nil
 }
 

@@ -47,6 +47,11 @@ func (s *Sequence) Name() string { return s.name }
 
 // Propose searches the whole catalogue, one run for all subjects. A subject without a window gets nothing.
 func (s *Sequence) Propose(ctx context.Context, subjects []freshet.Subject, n int) ([][]freshet.Candidate, error) {
+	return s.ProposeIn(ctx, subjects, n, new([]freshet.Candidate))
+}
+
+// ProposeIn implements the engine's Borrower.
+func (s *Sequence) ProposeIn(ctx context.Context, subjects []freshet.Subject, n int, memory *[]freshet.Candidate) ([][]freshet.Candidate, error) {
 	out := make([][]freshet.Candidate, len(subjects))
 	asked := make([]int, 0, len(subjects))
 	var queries []float32
@@ -63,7 +68,7 @@ func (s *Sequence) Propose(ctx context.Context, subjects []freshet.Subject, n in
 	if err := s.index.SearchInto(ctx, queries, n, hits); err != nil {
 		return nil, fmt.Errorf("search %d queries: %w", len(asked), err)
 	}
-	flat := make([]freshet.Candidate, 0, len(hits.Items))
+	flat := emptied(memory, len(hits.Items))
 	for row, i := range asked {
 		start := len(flat)
 		for k := row * hits.N; k < (row+1)*hits.N && hits.Items[k] != ""; k++ {
@@ -71,7 +76,16 @@ func (s *Sequence) Propose(ctx context.Context, subjects []freshet.Subject, n in
 		}
 		out[i] = flat[start:len(flat):len(flat)]
 	}
+	*memory = flat
 	return out, nil
+}
+
+// emptied gives room for n candidates, in the memory where it is large enough.
+func emptied(memory *[]freshet.Candidate, n int) []freshet.Candidate {
+	if cap(*memory) < n {
+		*memory = make([]freshet.Candidate, 0, n)
+	}
+	return (*memory)[:0]
 }
 
 // Score implements the engine's Source: the model's logit of each item.

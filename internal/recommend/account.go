@@ -76,7 +76,7 @@ func (e *Engine) Account(ctx context.Context, user string, standing []freshet.Re
 	out := &Account{Reasons: []Grounds{}, Removed: []Removal{}}
 	lists := map[string][]freshet.RecommendedItem{}
 	told := map[Removal]bool{}
-	err := e.lists(ctx, []freshet.Subject{t.subject()}, new(laps), func(_ int, s *Surface, item, rule string) {
+	err := e.lists(ctx, nil, []freshet.Subject{t.subject()}, new(laps), func(_ int, s *Surface, item, rule string) {
 		if r := (Removal{Surface: s.Name, ItemID: item, Rule: rule}); !told[r] {
 			told[r] = true
 			out.Removed = append(out.Removed, r)

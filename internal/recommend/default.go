@@ -73,7 +73,7 @@ func (e *Engine) Defaults(ctx context.Context) ([]Default, error) {
 	now := e.cfg.Now()
 	who := freshet.Subject{Profile: &freshet.Profile{}, Now: now.UnixMilli()}
 	var out []Default
-	err := e.nobody.lists(ctx, []freshet.Subject{who}, new(laps), nil, func(_ int, s *Surface, l list) {
+	err := e.nobody.lists(ctx, nil, []freshet.Subject{who}, new(laps), nil, func(_ int, s *Surface, l list) {
 		if len(l.items) == 0 {
 			return
 		}

@@ -53,6 +53,12 @@ type Source interface {
 	Score(ctx context.Context, subject *freshet.Subject, items []freshet.Ref, out []float32) error
 }
 
+// Borrower is a Source whose candidates may lie in the caller's memory: ProposeIn is Propose over it, and leaves there what it took, for the
+// caller to lend again when he has read the lists.
+type Borrower interface {
+	ProposeIn(ctx context.Context, subjects []freshet.Subject, n int, memory *[]freshet.Candidate) ([][]freshet.Candidate, error)
+}
+
 // Explainer is a Source that can name the item of the user's history behind each of some candidates; "" = it cannot tell.
 type Explainer interface {
 	Because(subject *freshet.Subject, items []freshet.Ref) []string

@@ -13,11 +13,11 @@ const leastShare = 0.1
 
 // explain turns the chosen places into items with reasons. A source's share is what it adds above the least it gave to any item
 // of the pool, so that a source which likes everything alike explains nothing.
-func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool) []freshet.RecommendedItem {
-	out := make([]freshet.RecommendedItem, len(p.kept))
-	all := make([]freshet.Reason, 0, 2*len(p.kept))
-	parts, total := make([]float64, len(e.sources)), make([]float64, len(e.sources))
-	share := make([]float64, len(e.sources))
+func (e *Engine) explain(s *Surface, who *freshet.Subject, p *pool, r *room) []freshet.RecommendedItem {
+	out, all := r.list(len(p.kept))
+	n := len(e.sources)
+	p.sums = append(p.sums[:0], make([]float64, 3*n)...)
+	parts, total, share := p.sums[:n], p.sums[n:2*n], p.sums[2*n:]
 	top := math.Inf(-1)
 	for _, k := range p.kept {
 		if k.at >= 0 {

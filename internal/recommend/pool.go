@@ -28,6 +28,7 @@ type pool struct {
 	missing  []int32
 	asked    []freshet.Ref
 	some     []float32
+	sums     []float64 // of sources' shares
 	places   []int32
 
 	mix    []float64 // weight / temperature of each source, for the surface that is being made

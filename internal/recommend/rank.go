@@ -41,7 +41,9 @@ func (e *Engine) rank(ctx context.Context, tasks []*task) error {
 		subjects[i] = t.subject()
 	}
 	var lap laps
-	err := e.lists(ctx, subjects, &lap, nil, func(n int, s *Surface, l list) {
+	r := rooms.Get().(*room)
+	defer r.release()
+	err := e.lists(ctx, r, subjects, &lap, nil, func(n int, s *Surface, l list) {
 		t := changed[n]
 		if e.judge != nil && s.Name == freshet.HomeSurface {
 			t.listed.list = idsOf(l.items)
@@ -88,8 +90,8 @@ type trace func(subject int, s *Surface, item, rule string)
 
 // lists makes every surface's list for every subject: each source proposes, the union is scored by every source, each surface fuses
 // and chooses. Surfaces whose rules hide so much that places stay empty are asked again, deeper. take hears each list once, the
-// surfaces of a subject in order.
-func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, lap *laps, hear trace, take func(subject int, s *Surface, l list)) error {
+// surfaces of a subject in order; with a room, what it hears lies there.
+func (e *Engine) lists(ctx context.Context, r *room, subjects []freshet.Subject, lap *laps, hear trace, take func(subject int, s *Surface, l list)) error {
 	short := make([]uint32, len(subjects)) // surfaces whose list is not final, a bit each
 	open := make([]int, len(subjects))
 	for i := range open {
@@ -98,13 +100,13 @@ func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, lap *lap
 	done := make([]list, len(subjects)*len(e.cfg.Surfaces))
 	for scale := 1; len(open) > 0; scale *= 4 {
 		lap.begin()
-		proposals, depths, err := e.propose(ctx, subjects, lap, open, short, scale)
+		proposals, depths, err := e.propose(ctx, r, subjects, lap, open, short, scale)
 		if err != nil {
 			return err
 		}
 		again := open[:0:0]
 		for i, n := range open {
-			left, err := e.compose(ctx, &subjects[n], lap, proposals[i], depths[i*len(e.sources):(i+1)*len(e.sources)], short[n], func(s *Surface, rule, item string) {
+			left, err := e.compose(ctx, r, &subjects[n], lap, proposals[i], depths[i*len(e.sources):(i+1)*len(e.sources)], short[n], func(s *Surface, rule, item string) {
 				if hear != nil {
 					hear(n, s, item, rule)
 				}
@@ -136,7 +138,7 @@ func (e *Engine) lists(ctx context.Context, subjects []freshet.Subject, lap *lap
 
 // propose asks the batch sources for the open subjects, each as deep as his surface that looks deepest. depths are [subject][source],
 // 0 = not asked; voters are asked later, a subject at a time. What a subject gets does not depend on who shares the batch.
-func (e *Engine) propose(ctx context.Context, subjects []freshet.Subject, lap *laps, open []int, short []uint32, scale int) (lists [][][]freshet.Candidate, depths []int, err error) {
+func (e *Engine) propose(ctx context.Context, r *room, subjects []freshet.Subject, lap *laps, open []int, short []uint32, scale int) (lists [][][]freshet.Candidate, depths []int, err error) {
 	asked, most := make([]freshet.Subject, len(open)), make([]int, len(e.sources))
 	depths = make([]int, len(open)*len(e.sources))
 	for i, n := range open {
@@ -155,7 +157,13 @@ func (e *Engine) propose(ctx context.Context, subjects []freshet.Subject, lap *l
 		if most[k] == 0 || e.voters[k] != nil {
 			continue
 		}
-		got, err := src.Propose(ctx, asked, most[k])
+		var got [][]freshet.Candidate
+		var err error
+		if b, ok := src.(Borrower); ok {
+			got, err = b.ProposeIn(ctx, asked, most[k], r.borrowed(k))
+		} else {
+			got, err = src.Propose(ctx, asked, most[k])
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("propose from %s: %w: %w", src.Name(), freshet.ErrUnavailable, err)
 		}
@@ -196,7 +204,7 @@ func (e *Engine) depthsOf(p *freshet.Profile, short uint32, scale int, depths []
 }
 
 // compose makes the lists of one subject on the surfaces that are still short, and tells which stay short though the sources have more.
-func (e *Engine) compose(ctx context.Context, who *freshet.Subject, lap *laps, proposals [][]freshet.Candidate, depths []int, short uint32,
+func (e *Engine) compose(ctx context.Context, r *room, who *freshet.Subject, lap *laps, proposals [][]freshet.Candidate, depths []int, short uint32,
 	hear func(s *Surface, rule, item string), take func(s *Surface, l list)) (left uint32, err error) {
 	p := pools.Get().(*pool)
 	defer p.release()
@@ -242,7 +250,7 @@ func (e *Engine) compose(ctx context.Context, who *freshet.Subject, lap *laps, p
 				return p.flags[at]&s.hides != 0 || e.cfg.Excluded != nil && e.cfg.Excluded(who.Profile.UserID, p.items[at].ItemID)
 			})
 		}
-		l.items = e.explain(s, who, p)
+		l.items = e.explain(s, who, p, r)
 		take(s, l)
 		lap.end(lapExplain)
 	}
