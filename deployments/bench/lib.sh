@@ -4,7 +4,6 @@
 #
 #   ITEMS     items of the made-up catalogue (default: 3706, the size of MovieLens 1M)
 #   BASKET=1  both lists of the shop preset (basket.yaml) instead of the home list alone (config.yaml)
-#   NICE      by how much Kafka and a worker of its own process give way to everybody else (nice; default: 0)
 #   KEEP=1    leave the servers up until FRESHET_LOCAL_NAME=bench deployments/local/down --wipe
 
 ITEMS=${ITEMS:-3706}
@@ -12,7 +11,6 @@ export FRESHET_LOCAL_NAME=${FRESHET_LOCAL_NAME:-bench}
 # Highest rates: Kafka's code is compiled fully, once it is warm.
 export FRESHET_LOCAL_KAFKA_TIER=${FRESHET_LOCAL_KAFKA_TIER:-4}
 work=.freshet/bench/$FRESHET_LOCAL_NAME
-NICE=${NICE:-0}
 pids=()
 say() { printf '%s %s\n' "--" "$*" >&2; }
 
@@ -54,29 +52,20 @@ servers() {
   deployments/setup/redis.sh >&2
   trap quit EXIT INT TERM
   deployments/local/down --wipe >&2 || true
-  deployments/local/up redis >&2
-  nice -n "$NICE" deployments/local/up kafka >&2
+  deployments/local/up >&2
   export FRESHET_REDIS_CLUSTER=false
   # shellcheck source=/dev/null
   . ".freshet/local/$FRESHET_LOCAL_NAME/env"
-  gives_way "$KAFKA_PID"
   export FRESHET_KAFKA_BROKERS=$KAFKA_ADDR FRESHET_REDIS_ADDRS=$REDIS_ADDR
   rm -rf "$work"
   mkdir -p "$work"
 }
 
-# gives_way PID: a process that was started with `nice` gives way to other sessions, too: Linux shares the cores out among sessions first
-# (sched(7), autogroup), and a session has a nice value of its own.
-gives_way() {
-  if [ "$NICE" != 0 ] && [ -w "/proc/$1/autogroup" ]; then printf '%s\n' "$NICE" >"/proc/$1/autogroup"; fi
-}
-
 # serve: a worker; its address is left in url, its process in worker, its log in the work folder.
 serve() {
   : >"$work/worker.log"
-  FRESHET_HTTP_LISTEN=127.0.0.1:0 setsid nice -n "$NICE" bin/freshet serve "$@" 2>>"$work/worker.log" &
+  FRESHET_HTTP_LISTEN=127.0.0.1:0 bin/freshet serve "$@" 2>>"$work/worker.log" &
   worker=$!
-  gives_way "$worker"
   pids+=("$worker")
   for _ in $(seq 200); do
     url=$(grep -o 'http://127[0-9.:]*' "$work/worker.log" | tail -n 1 || true)
