@@ -64,7 +64,7 @@ bench-pipeline: ## the whole path at full speed and at fixed rates, with the flo
 	@$(MAKE) build
 	@KEEP=$(KEEP) deployments/bench/run
 
-bench-read: ## one GET of a list at 5,000 reads/s while 2,000 events/s are processed (USERS=n, ARGS="--rate 5000 --events 2000")
+bench-read: ## one GET of a list at 5,000 reads/s while 2,000 events/s are processed (EQUAL=1: readers and Redis do not come first, USERS=n, ARGS="--rate 5000 --events 2000")
 	@$(SETUP)/onnxruntime.sh
 	@$(SETUP)/python.sh train
 	@$(MAKE) build
