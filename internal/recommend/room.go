@@ -47,6 +47,11 @@ func (r *room) borrowed(source int) *[]freshet.Candidate {
 
 // release gives the memory back. Nothing may refer to it any more.
 func (r *room) release() {
+	r.empty()
+	rooms.Put(r)
+}
+
+func (r *room) empty() {
 	clear(r.items) // ids may be the last references to large strings
 	clear(r.reasons)
 	for i := range r.candidates {
@@ -54,5 +59,4 @@ func (r *room) release() {
 		r.candidates[i] = r.candidates[i][:0]
 	}
 	r.items, r.reasons = r.items[:0], r.reasons[:0]
-	rooms.Put(r)
 }
