@@ -40,7 +40,7 @@ func TestAboveFindsWhatIsGreater(t *testing.T) {
 		for i := range memory {
 			memory[i] = float32(r.IntN(9) - 4)
 			if r.IntN(20) == 0 {
-				memory[i] = []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), -0.0, -math.MaxFloat32}[r.IntN(5)]
+				memory[i] = []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.Copysign(0, -1)), -math.MaxFloat32}[r.IntN(5)]
 			}
 		}
 		n, begin := r.IntN(300), r.IntN(9)
