@@ -82,16 +82,7 @@ func TestAPartitionOfItemsHasOneKeeper(t *testing.T) {
 
 // A store that forgot items is given all of them again, also when one was under way at that moment, and also by whoever keeps them next.
 func TestItemsThatTheStoreForgotAreWrittenAgain(t *testing.T) {
-	servers, err := embedded.Start(t.Context(), embedded.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(servers.Close)
-	store, err := featurestore.Open(t.Context(), featurestore.Config{Addrs: []string{servers.RedisAddr()}}, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store, _ := embeddedStore(t)
 	at := freshet.Source{Topic: "items", Partition: 3}
 	again := 0
 	k := newItemKeeper(store, func(partition int, from int64) {

@@ -13,23 +13,12 @@ import (
 	"go.uber.org/zap"
 
 	"freshet"
-	"freshet/featurestore"
-	"freshet/internal/embedded"
 )
 
 // FLUSHALL restarts nothing and breaks no connection. Whoever is missing after it was there before: taking him for a new user would
 // store a profile whose position covers everything that was lost.
 func TestNobodyIsTakenForNewInAStoreThatWasEmptied(t *testing.T) {
-	servers, err := embedded.Start(t.Context(), embedded.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(servers.Close)
-	store, err := featurestore.Open(t.Context(), featurestore.Config{Addrs: []string{servers.RedisAddr()}}, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
+	store, addr := embeddedStore(t)
 	l := &lane{w: &worker{}, name: freshet.LiveLane, cfg: DefaultConfig(), log: zap.NewNop(), store: store}
 	l.recovery = newRecovery(l)
 	if err := l.recovery.Open(t.Context()); err != nil {
@@ -39,7 +28,7 @@ func TestNobodyIsTakenForNewInAStoreThatWasEmptied(t *testing.T) {
 	if found, err := engine.Load(t.Context(), []string{"u"}); err != nil || found[0] != nil {
 		t.Fatalf("a new user: %v, %v", found, err)
 	}
-	flushAll(t, servers.RedisAddr())
+	flushAll(t, addr)
 	if _, err := engine.Load(t.Context(), []string{"u"}); !errors.Is(err, freshet.ErrLost) {
 		t.Fatalf("a user who is missing after FLUSHALL: %v, want lost", err)
 	}

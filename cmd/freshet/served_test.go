@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"freshet"
+	"freshet/featurestore"
 	"freshet/internal/embedded"
 	"freshet/internal/shop"
 	"freshet/internal/telemetry"
@@ -172,4 +173,20 @@ func unavailable(t testing.TB, reason string) {
 		t.Fatal(reason)
 	}
 	t.Skip(reason)
+}
+
+// embeddedStore is a store on a Redis of the test's own, and that one's address.
+func embeddedStore(t *testing.T) (*featurestore.Redis, string) {
+	t.Helper()
+	servers, err := embedded.Start(t.Context(), embedded.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(servers.Close)
+	store, err := featurestore.Open(t.Context(), featurestore.Config{Addrs: []string{servers.RedisAddr()}}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	return store, servers.RedisAddr()
 }
